@@ -1,0 +1,33 @@
+"""chargen learns to write: character-level text generation with recurrent networks, unrolled by hand."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from chargen.model import CharRNN as CharRNN
+    from chargen.portable import Portable as Portable
+    from chargen.sampling import Choice as Choice
+    from chargen.sampling import NumpyRNN as NumpyRNN
+    from chargen.tokenizer import Tokenizer as Tokenizer
+
+_HOMES = {
+    "CharRNN": "model",
+    "Portable": "portable",
+    "Choice": "sampling",
+    "NumpyRNN": "sampling",
+    "Tokenizer": "tokenizer",
+}
+
+__all__ = ["CharRNN", "Choice", "NumpyRNN", "Portable", "Tokenizer", "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    """Public names come when they are asked for, so that `import chargen` costs nothing."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'chargen' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"chargen.{_HOMES[name]}"), name)

@@ -1,0 +1,421 @@
+"""What happens beside training: fit the schedule to the time, report, keep the best, save, log.
+
+Nothing here changes what is learned, except that `Schedule` decides how long the run is.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.plugins import CheckpointIO
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint, Timer
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities import rank_zero_only
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+
+from chargen.files import whole
+from chargen.portable import Portable
+from chargen.sampling import Choice, NumpyRNN, generate
+from chargen.tokenizer import Tokenizer
+from chargen.training import VALIDATION_SCORE, CharLanguageModel
+
+COLUMNS = (
+    "update",
+    "characters",
+    "seconds",
+    "train_nats_per_char",
+    "validation_nats_per_char",
+    "validation_bits_per_char",
+    "learning_rate",
+    "gradient_norm",
+    "clip_fraction",
+    "chars_per_second",
+)
+"""The columns of `metrics.csv`."""
+
+VALIDATIONS = 10
+"""How often a run looks at the held-out text, unless told otherwise."""
+
+
+def module_of(trainer: Trainer) -> CharLanguageModel:
+    """The module, with its own type."""
+    module = trainer.lightning_module
+    assert isinstance(module, CharLanguageModel)
+    return module
+
+
+def duration(seconds: float) -> str:
+    """`1:02:03` or `2:03`, for a person."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+class Schedule(Callback):
+    """Ends the run at its last update, and finds out which one that is where a time was given.
+
+    The cosine needs to know its end. Given a time, the number of updates that fit is measured: once
+    the first validation is over (or a tenth of the time, where there is none) the speed so far says
+    how many more there will be. The number is kept in the checkpoint, so that a run that was stopped
+    follows the same curve.
+
+    Args:
+        clock: counts the run's seconds, those before it was last stopped included.
+        max_seconds: how long the run may take; None if it was given in updates.
+        say: prints a line.
+    """
+
+    def __init__(self, clock: Timer, max_seconds: float | None, say: Callable[[str], None]) -> None:
+        self.clock = clock
+        self.max_seconds = max_seconds
+        self.say = say
+        self._begun = (0, 0.0)  # updates and seconds when the machine had warmed up
+        self._validation_seconds = 0.0
+
+    def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *_: Any) -> None:
+        """Stops at the last update; measures until it is known."""
+        module = module_of(trainer)
+        if module.total_updates is None and self.max_seconds is not None:
+            elapsed = self.clock.time_elapsed()
+            if not self._begun[0] and elapsed > 0.01 * self.max_seconds:
+                self._begun = (trainer.global_step, elapsed)
+            if self._validation_seconds or (not trainer.enable_validation and elapsed > 0.1 * self.max_seconds):
+                self._fit(trainer, module, elapsed)
+        if module.total_updates is not None and trainer.global_step >= module.total_updates:
+            trainer.should_stop = True
+
+    def on_validation_start(self, trainer: Trainer, module: LightningModule) -> None:
+        """Validation is not learning: its time is set aside."""
+        self._validation_began = time.monotonic()
+
+    def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
+        """How long it took."""
+        self._validation_seconds = time.monotonic() - self._validation_began
+
+    def _fit(self, trainer: Trainer, module: CharLanguageModel, elapsed: float) -> None:
+        assert self.max_seconds is not None
+        updates, seconds = trainer.global_step - self._begun[0], elapsed - self._begun[1] - self._validation_seconds
+        if updates < 1 or seconds <= 0:
+            return
+        left = self.max_seconds - elapsed
+        left -= self._validation_seconds * VALIDATIONS * left / self.max_seconds
+        # Two in a hundred are kept back, for it is worse to be cut off than to end early.
+        module.total_updates = trainer.global_step + max(1, int(0.98 * left * updates / seconds))
+        self.say(f"{module.total_updates:,} updates fit into {duration(self.max_seconds)}: the learning rate ends there")
+
+
+class Report(Callback):
+    """Shows how the run goes and logs its numbers: a bar on a terminal, plain lines elsewhere.
+
+    Args:
+        console: where to show it.
+        clock: the run's seconds.
+        max_seconds: how long the run may take, if it was given so.
+        chars_per_update: B * T.
+        line_seconds: the pace of plain lines.
+    """
+
+    def __init__(
+        self,
+        console: Console,
+        clock: Timer,
+        max_seconds: float | None,
+        chars_per_update: int,
+        line_seconds: float = 10.0,
+    ) -> None:
+        self.console = console
+        self.clock = clock
+        self.max_seconds = max_seconds
+        self.chars_per_update = chars_per_update
+        self.line_seconds = line_seconds
+        self.means: dict[str, float] = {}
+        self._since = (0, 0.0)  # updates and seconds at the last measurement
+        self._shown = 0.0
+        text = TextColumn("{task.fields[numbers]}")
+        self._bar = Progress(BarColumn(24), TaskProgressColumn(), text, console=console, transient=True)
+        self._task = self._bar.add_task("", total=1.0, numbers="", start=True)
+
+    @rank_zero_only
+    def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
+        """Shows the bar."""
+        self._since = (trainer.global_step, self.clock.time_elapsed())
+        self._shown = time.monotonic()
+        if self.console.is_terminal:
+            self._bar.start()
+
+    @rank_zero_only
+    def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *_: Any) -> None:
+        """Measures every `log_every_n_steps` updates, and shows it four times a second or line by line."""
+        last = trainer.should_stop
+        if trainer.global_step % trainer.log_every_n_steps == 0 or last:
+            self._measure(trainer)
+        now = time.monotonic()
+        pace = 0.25 if self.console.is_terminal else self.line_seconds
+        if self.means and (now - self._shown >= pace or last):
+            self._shown = now
+            self._show(trainer)
+
+    @rank_zero_only
+    def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
+        """Takes the bar away."""
+        self._bar.stop()
+
+    @rank_zero_only
+    def on_exception(self, trainer: Trainer, module: LightningModule, exception: BaseException) -> None:
+        """Also when the run broke off."""
+        self._bar.stop()
+
+    def say(self, text: str) -> None:
+        """A line above the bar."""
+        (self._bar.console if self._bar.live.is_started else self.console).print(text, highlight=False, markup=False)
+
+    def _measure(self, trainer: Trainer) -> None:
+        module = module_of(trainer)
+        update, seconds = trainer.global_step, self.clock.time_elapsed()
+        means = module.take_means()
+        if not means or update == self._since[0]:
+            return
+        if not all(map(math.isfinite, means.values())):
+            raise ValueError(
+                f"the loss is no longer finite at update {update:,}: lower optimizer.learning_rate "
+                f"(it was {module.optimizer_settings['learning_rate']}) or set trainer.gradient_clip_val=1.0"
+            )
+        chars = (update - self._since[0]) * self.chars_per_update
+        means["chars_per_second"] = chars / max(1e-9, seconds - self._since[1])
+        self.means, self._since = means, (update, seconds)
+        for logger in trainer.loggers:
+            logger.log_metrics({**means, "learning_rate": module.learning_rate}, step=update)
+
+    def _show(self, trainer: Trainer) -> None:
+        module, means, seconds = module_of(trainer), self.means, self.clock.time_elapsed()
+        total = module.total_updates
+        done = trainer.global_step / total if total else seconds / self.max_seconds if self.max_seconds else 0.0
+        done = min(1.0, done)
+        left = seconds * (1 - done) / done if done else math.inf
+        if self.max_seconds:
+            left = min(left, max(0.0, self.max_seconds - seconds))
+        loss = means["train_nats_per_char"]
+        numbers = (
+            f"loss {loss:.3f} nats  {loss / math.log(2):.3f} bpc  {means['chars_per_second'] / 1e3:.1f} k chars/s  "
+            f"clipped {means.get('clip_fraction', 0.0):.0%}"
+        )
+        ends = f"  ends in {duration(left)}" if math.isfinite(left) else ""
+        if self.console.is_terminal:
+            self._bar.update(self._task, completed=done, numbers=numbers + ends)
+        else:
+            self.say(f"{done:4.0%}  update {trainer.global_step:,}  {numbers}{ends}")
+
+
+class KeepBest(Callback):
+    """Writes `model.safetensors` whenever the held-out text is read better, and a sample beside it.
+
+    Args:
+        run_dir: the run's folder.
+        clock: the run's seconds.
+        sample_length: of the text shown, characters; 0 shows none.
+        say: prints a line.
+    """
+
+    def __init__(self, run_dir: Path, clock: Timer, sample_length: int, say: Callable[[str], None]) -> None:
+        self.run_dir = run_dir
+        self.clock = clock
+        self.sample_length = sample_length
+        self.say = say
+        self.best = math.inf
+
+    def state_dict(self) -> dict[str, float]:
+        """The best score."""
+        return {"best": self.best}
+
+    def load_state_dict(self, state: dict[str, float]) -> None:
+        """Takes it back."""
+        self.best = state["best"]
+
+    def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
+        """A run that was stopped may have written a better model than its checkpoint knows."""
+        file = self.run_dir / "model.safetensors"
+        if trainer.global_step and file.exists():
+            self.best = min(self.best, Portable.load(file).notes["validation_estimate_nats_per_char"])
+
+    @rank_zero_only
+    def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
+        """Compares, writes and shows."""
+        if trainer.sanity_checking:
+            return
+        module = module_of(trainer)
+        nats = float(trainer.callback_metrics[VALIDATION_SCORE])
+        better = nats < self.best
+        mark = "" if better else "  (not better)"
+        self.say(
+            f"{duration(self.clock.time_elapsed())}  update {trainer.global_step:,}  "
+            f"validation {nats:.4f} nats/char  {nats / math.log(2):.4f} bpc{mark}"
+        )
+        notes = {**module.run, "validation_estimate_nats_per_char": nats, "updates": trainer.global_step}
+        portable = module.model.to_portable(module.tokenizer, notes)
+        if better:
+            self.best = nats
+            portable.save(self.run_dir / "model.safetensors")
+        if self.sample_length:
+            text = sample_text(portable, self.sample_length, seed=trainer.global_step)
+            with open(self.run_dir / "samples.txt", "a", encoding="utf-8", newline="") as stream:
+                stream.write(f"=== update {trainer.global_step}, validation {nats:.4f} nats/char\n{text}\n\n")
+            self.say("    " + text.strip().replace("\n", "\n    ") + "\n")
+
+
+def sample_text(portable: Portable, length: int, seed: int, choice: Choice = Choice()) -> str:
+    """A sample without a prompt."""
+    import numpy as np
+
+    tokenizer = Tokenizer.from_json(portable.tokenizer)
+    random = np.random.default_rng(seed)
+    ids = generate(NumpyRNN(portable), [portable.notes["first_id"]], length, choice, random)
+    return tokenizer.decode(ids)
+
+
+class Save(Checkpoint):
+    """Writes `last.ckpt`: every so often, behind each validation, at the end, and when told to stop.
+
+    It is written between two updates, when everything stands still. Lightning runs it behind all
+    other callbacks.
+
+    Args:
+        path: of the checkpoint.
+        every_seconds: the longest time that can be lost.
+        every_updates: also after so many updates; for those who count.
+    """
+
+    def __init__(self, path: Path, every_seconds: float = 60.0, every_updates: int | None = None) -> None:
+        self.path = path
+        self.every_seconds = every_seconds
+        self.every_updates = every_updates
+        self.stop_signal: int | None = None
+        self._saved = time.monotonic()
+
+    def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
+        """The clock starts with the first update."""
+        self._saved = time.monotonic()
+
+    def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *_: Any) -> None:
+        """Saves if it is time."""
+        if self.stop_signal is not None:
+            trainer.should_stop = True
+            trainer.limit_val_batches = 0  # whoever says stop does not want to wait for a validation
+        counted = self.every_updates and trainer.global_step % self.every_updates == 0
+        waited = trainer.strategy.broadcast(time.monotonic() - self._saved >= self.every_seconds)
+        if trainer.should_stop or counted or waited:
+            trainer.save_checkpoint(self.path)
+            self._saved = time.monotonic()
+
+    def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
+        """The best score has changed: save at the next update."""
+        self._saved = -math.inf
+
+
+class WholeCheckpoints(CheckpointIO):
+    """Checkpoints that are whole or absent, and that can hold nothing but data."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Writes under a temporary name, flushes, renames."""
+        with whole(Path(path)) as temporary:
+            torch.save(checkpoint, temporary)
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+        """Reads tensors and plain data; anything else in the file is refused."""
+        return dict(torch.load(path, map_location=map_location or "cpu", weights_only=True))
+
+    def remove_checkpoint(self, path: Any) -> None:
+        """Removes the file."""
+        Path(path).unlink(missing_ok=True)
+
+
+class MetricsFile(Logger):
+    """`metrics.csv`: one row per measurement; a resumed run goes on behind the rows it had.
+
+    Args:
+        path: of the file.
+        clock: the run's seconds.
+        chars_per_update: B * T.
+    """
+
+    def __init__(self, path: Path, clock: Timer, chars_per_update: int) -> None:
+        super().__init__()
+        self.path = path
+        self.clock = clock
+        self.chars_per_update = chars_per_update
+
+    @property
+    def name(self) -> str:
+        """As Lightning calls it."""
+        return "metrics"
+
+    @property
+    def version(self) -> str:
+        """There is one."""
+        return ""
+
+    @rank_zero_only
+    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
+        """They stand in the run's config.yaml."""
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Appends a row."""
+        known = {name: f"{value:.6g}" for name, value in metrics.items() if name in COLUMNS}
+        if not known:
+            return
+        update = step or 0
+        row = {
+            "update": update,
+            "characters": update * self.chars_per_update,
+            "seconds": f"{self.clock.time_elapsed():.2f}",
+            **known,
+        }
+        fresh = not self.path.exists()
+        with open(self.path, "a", encoding="utf-8", newline="") as stream:
+            writer = csv.DictWriter(stream, COLUMNS)
+            if fresh:
+                writer.writeheader()
+            writer.writerow(row)
+
+    def cut_behind(self, update: int) -> None:
+        """Drops the rows of updates that were lost when the run was stopped."""
+        if not self.path.exists():
+            return
+        with open(self.path, encoding="utf-8", newline="") as stream:
+            rows = [row for row in csv.DictReader(stream) if (row["update"] or "x").isdigit()]
+        with whole(self.path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as stream:
+            writer = csv.DictWriter(stream, COLUMNS, extrasaction="ignore")
+            writer.writeheader()
+            writer.writerows(row for row in rows if int(row["update"]) <= update)
+
+
+def extra_logger(name: str, run_dir: Path) -> Logger:
+    """The logger of another program, imported only when it is asked for.
+
+    Raises:
+        ValueError: its package is not installed.
+    """
+    try:
+        if name == "tensorboard":
+            from lightning.pytorch.loggers import TensorBoardLogger
+
+            return TensorBoardLogger(run_dir, name="", version="tensorboard")
+        if name == "wandb":
+            from lightning.pytorch.loggers import WandbLogger
+
+            return WandbLogger(project="chargen", name=run_dir.name, save_dir=run_dir)
+        from lightning.pytorch.loggers import MLFlowLogger
+
+        uri = os.environ.get("MLFLOW_TRACKING_URI") or f"file:{run_dir.absolute() / 'mlflow'}"
+        return MLFlowLogger("chargen", run_name=run_dir.name, tracking_uri=uri)
+    except ImportError:
+        raise ValueError(f"logger={name}: its package is not installed; write pip install 'chargen[{name}]'") from None

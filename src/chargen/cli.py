@@ -1,0 +1,463 @@
+"""Turns a command line into built objects and one call: the only module that knows everything.
+
+Commands import what they need when they run: `sample` never loads torch, and `--help` loads nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import shlex
+import shutil
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Optional
+
+import typer
+
+import chargen
+
+if TYPE_CHECKING:
+    from chargen.config import TrainConfig
+    from chargen.corpus import Corpus
+    from chargen.evaluation import Score
+    from chargen.portable import Portable
+
+app = typer.Typer(
+    help="chargen learns to write: give it text, and it writes more in that manner.",
+    epilog="Begin with: chargen train my.txt   and then: chargen sample",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+Run = Annotated[
+    Optional[Path],
+    typer.Argument(
+        metavar="[RUN|FILE]", help="A run's folder, its model.safetensors or its last.ckpt. Without one: the newest run."
+    ),
+]
+
+
+def main() -> None:
+    """Runs a command and leaves with its exit code: 2 and one line for what the user can mend."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+    try:
+        sys.exit(app(standalone_mode=False) or 0)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has gone: nothing to say
+        sys.exit(0)
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
+    except (ValueError, OSError) as error:
+        if os.environ.get("CHARGEN_TRACEBACK"):
+            raise
+        _complain(str(error))
+    except Exception as error:
+        if not hasattr(error, "format_message"):  # what typer says of its arguments
+            raise
+        _complain(f"{error.format_message()} (`chargen {' '.join(sys.argv[1:2])} --help` lists them)")
+
+
+def _complain(text: str) -> None:
+    print(f"chargen: {' '.join(text.split())}", file=sys.stderr)
+    sys.exit(2)
+
+
+@app.callback(invoke_without_command=True)
+def _chargen(version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False) -> None:
+    if version:
+        print(chargen.__version__)
+        raise typer.Exit()
+
+
+# ----------------------------------------------------------------------------------- train
+
+
+@app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    add_help_option=False,
+    short_help="Learn to write from a text.",
+)
+def train(context: typer.Context) -> None:
+    """Learn to write from a text; `chargen train --help` lists the settings."""
+    if {"-h", "--help"} & set(context.args):
+        print(_train_help())
+        return
+    import hydra
+    from hydra.core.config_store import ConfigStore
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.errors import HydraException
+    from hydra.types import RunMode
+    from omegaconf import DictConfig, OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    from chargen.config import TrainConfig, read
+    from chargen.overrides import one_line, spell
+
+    ConfigStore.instance().store(name="train_schema", node=TrainConfig)
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to us, not to Hydra's printer
+    results = []
+
+    def job(composed: DictConfig) -> float | None:
+        job = HydraConfig.get()
+        sweeping = job.mode == RunMode.MULTIRUN
+        container = OmegaConf.to_container(composed, resolve=True)
+        assert isinstance(container, dict)
+        if container["resume"]:
+            if sweeping:
+                raise ValueError("resume goes on with one run: leave out -m")
+            container = _resumed(container, list(job.overrides.task))
+        if sweeping:
+            container["run_dir"] += f"/{job.job.num}"
+            print(f"\n[{job.job.num}] {' '.join(job.overrides.task)}")
+        score = _train({str(key): value for key, value in container.items()}, read)
+        results.append((score, container["run_dir"], " ".join(job.overrides.task)))
+        return score
+
+    sys.argv = ["chargen train", *spell(context.args)]
+    try:
+        hydra.main(version_base="1.3", config_path=str(_config_folder()), config_name="train")(job)()
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ValueError(one_line(error)) from error
+    if len(results) > 1:
+        print("\nnats/char  run, best first")
+        for score, run_dir, overrides in sorted(results, key=lambda result: result[0] or float("inf")):
+            print(f"{score or float('nan'):9.4f}  {run_dir}  {overrides}")
+
+
+def _config_folder() -> Path:
+    """conf/: inside the package where it was installed, at the root of the repository otherwise."""
+    here = Path(__file__).resolve().parent
+    inside = here / "conf"
+    return inside if inside.is_dir() else here.parents[1] / "conf"
+
+
+def _train_help() -> str:
+    """Every setting with its default and meaning, from the schema."""
+    from dataclasses import fields, is_dataclass
+
+    from chargen.config import TrainConfig
+
+    def row(key: str, setting: Any) -> str:
+        default = {None: "null", "???": "", True: "true", False: "false"}.get(setting.default, setting.default)
+        return f"  {key + '=' + str(default):34} {setting.metadata['meaning']}"
+
+    example = TrainConfig()
+    rows = [row(f.name, f) for f in fields(example) if "meaning" in f.metadata and f.name != "trainer"]
+    for part in ("model", "optimizer", "corpus"):
+        group = getattr(example, part)
+        assert is_dataclass(group)
+        rows += ["", f"{part}: {group.__doc__}", *(row(f"{part}.{f.name}", f) for f in fields(group))]
+    choices = {
+        group: ", ".join(sorted(file.stem for file in (_config_folder() / group).glob("*.yaml")))
+        for group in ("corpus", "model", "experiment")
+    }
+    return f"""Usage: chargen train [TEXT ...] [SETTING=VALUE ...]
+
+Learn to write from a text. TEXT is a file, several, a folder or a 'glob' of .txt, .md, .jsonl
+(also .gz); without one, the articles of the Python language reference.
+
+  chargen train                                    three minutes on the embedded corpus
+  chargen train my.txt trainer.max_time=00:00:10:00
+  chargen train articles/ model=medium model.cell=lstm
+  chargen train corpus=tinyshakespeare trainer.max_epochs=3
+  chargen train resume=runs/x                      go on with a run that was stopped
+  chargen train -m model.cell=rnn,gru,lstm         one run of each
+  chargen train --cfg job                          show the composed settings and stop
+
+Choices
+  corpus={choices["corpus"]}
+  model={choices["model"]}
+  +experiment={choices["experiment"]}
+
+Settings
+{chr(10).join(rows)}
+
+trainer: Lightning's Trainer, under its own names
+  trainer.max_time=DD:HH:MM:SS       the length of the run: a time (three minutes if none is given),
+  trainer.max_steps=1000             updates,
+  trainer.max_epochs=3               or passes over the text
+  trainer.gradient_clip_val=1.0      bound on the gradient's global norm; null for none
+  trainer.val_check_interval=500     updates between validations; ten in a run if not given"""
+
+
+def _resumed(container: dict[Any, Any], overrides: list[str]) -> dict[Any, Any]:
+    """The settings of the run to go on with, changed by what may change."""
+    from omegaconf import OmegaConf
+
+    from chargen.runs import CHECKPOINT, load_checkpoint
+
+    file = Path(container["resume"])
+    file = file / CHECKPOINT if file.is_dir() else file
+    settings = load_checkpoint(file)["hyper_parameters"]["run"]["config"]
+    changed = [override.lstrip("+") for override in overrides if not override.lstrip("+").startswith("resume=")]
+    for override in changed:
+        if not override.startswith(("trainer.", "early_stopping=", "logger=", "sample_length=", "data_dir=")):
+            raise ValueError(
+                f"{override}: a resumed run keeps this setting; only trainer.*, early_stopping, logger, "
+                "sample_length and data_dir can change"
+            )
+    new_length = any(o.startswith(("trainer.max_time", "trainer.max_steps", "trainer.max_epochs")) for o in changed)
+    if new_length:
+        settings["trainer"].update(max_time=None, max_steps=-1, max_epochs=-1)
+    for override in changed:
+        key = override.partition("=")[0]
+        value = OmegaConf.select(OmegaConf.create(container), key)
+        OmegaConf_value = OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
+        outer, _, inner = key.partition(".")
+        if inner:
+            settings[outer][inner] = OmegaConf_value
+        else:
+            settings[outer] = OmegaConf_value
+    return {**settings, "resume": str(file), "run_dir": str(file.parent), "new_length": new_length}
+
+
+def _train(container: dict[str, Any], read: Any) -> float | None:
+    """Builds everything from checked settings, trains, and says what came out."""
+    new_length = container.pop("new_length", False)
+    config: TrainConfig = read(container)
+    run_dir = Path(config.run_dir)
+    if not config.resume and (run_dir / "last.ckpt").exists():
+        raise ValueError(f"run_dir={run_dir} holds a run already: write resume={run_dir} to go on with it")
+    from rich.console import Console
+
+    from chargen.corpus import prepare
+
+    console = Console(soft_wrap=True, highlight=False)
+    corpus_settings = dict(container["corpus"])
+    if isinstance(config.corpus.path, str):
+        config.corpus.path = corpus_settings["path"] = os.path.abspath(os.path.expanduser(config.corpus.path))
+    elif config.corpus.path:
+        config.corpus.path = corpus_settings["path"] = [os.path.abspath(path) for path in config.corpus.path]
+    with console.status("encoding the corpus") if console.is_terminal else contextlib.nullcontext():
+        corpus = prepare(folder=Path(config.data_dir), **corpus_settings)
+    container = {**container, "corpus": corpus_settings, "data_dir": os.path.abspath(config.data_dir)}
+    several = f", {corpus.num_articles:,} articles" if corpus.num_articles > 1 else ""
+    console.print(
+        f"corpus {corpus.name}: {len(corpus.ids):,} characters, {len(corpus.tokenizer.symbols):,} symbols{several}; "
+        f"the last {len(corpus.validation) - 1:,} are held out",
+        markup=False,
+    )
+    with console.status("loading torch and lightning") if console.is_terminal else contextlib.nullcontext():
+        from chargen import fitting
+    return fitting.fit(config, container, corpus, console, new_length, _command())
+
+
+def _command() -> str:
+    """What to type to run this program again."""
+    called = Path(sys.argv[0].split()[0] if sys.argv[0] != "chargen train" else _CALLED)
+    if called.name == "__main__.py":
+        return f"{shlex.quote(os.path.relpath(sys.executable))} -m chargen"
+    if shutil.which(called.name) == str(called.absolute()):
+        return called.name
+    return shlex.quote(os.path.relpath(called))
+
+
+_CALLED = sys.argv[0]
+
+
+# ----------------------------------------------------------------------------------- sample
+
+
+@app.command()
+def sample(
+    run: Run = None,
+    prompt: Annotated[str, typer.Option(help="Text to begin with.")] = "",
+    prompt_file: Annotated[Optional[str], typer.Option(help="A file to begin with, or - for standard input.")] = None,
+    length: Annotated[int, typer.Option(help="Characters to write at most.")] = 1000,
+    temperature: Annotated[float, typer.Option(help="Boldness: 0 always takes the likeliest character.")] = 0.8,
+    top_k: Annotated[int, typer.Option(help="Choose among the k likeliest only; 0 for all.")] = 0,
+    top_p: Annotated[float, typer.Option(help="Choose among the likeliest that hold this probability.")] = 1.0,
+    min_p: Annotated[float, typer.Option(help="Leave out what is less likely than this share of the likeliest.")] = 0.0,
+    seed: Annotated[Optional[int], typer.Option(help="The same seed writes the same text.")] = None,
+    num_samples: Annotated[int, typer.Option(help="How many samples to write.")] = 1,
+    output: Annotated[Optional[Path], typer.Option(help="Write to this file instead of the terminal.")] = None,
+    through: Annotated[bool, typer.Option("--through", help="Write on behind the end of an article.")] = False,
+    unknown: Annotated[
+        Literal["skip", "error"], typer.Option(help="What to do with characters of the prompt the model does not know.")
+    ] = "skip",
+) -> None:
+    """Write a text in the manner of what was learned. Characters come as they are written."""
+    import numpy as np
+
+    from chargen.runs import load_model
+    from chargen.sampling import Choice, NumpyRNN, generate
+    from chargen.tokenizer import END_ID, Tokenizer
+
+    choice = Choice(temperature, top_k, top_p, min_p)
+    for flag, value, least in (("--length", length, 1), ("--num-samples", num_samples, 1), ("--seed", seed or 0, 0)):
+        if value < least:
+            raise ValueError(f"{flag} {value}: must be a whole number from {least} up")
+    if prompt_file is not None:
+        if prompt:
+            raise ValueError("--prompt and --prompt-file: give one of them")
+        prompt = _read_text(prompt_file)
+    portable = load_model(run)
+    tokenizer, model = Tokenizer.from_json(portable.tokenizer), NumpyRNN(portable)
+    strangers = tokenizer.unknown(prompt)
+    if strangers:
+        named = " ".join(f"{c!r}" for c in strangers[:12]) + (" …" if len(strangers) > 12 else "")
+        if unknown == "error":
+            raise ValueError(f"the model does not know {named}: leave them out, or write --unknown skip")
+        print(f"chargen: the model does not know {named}: read as unknown", file=sys.stderr)
+    ids = tokenizer.encode(prompt)
+    beginning = int(portable.notes["first_id"])
+    if seed is None:
+        seed = int(np.random.default_rng().integers(2**32))
+
+    with _writer(output) as write:
+        for number in range(num_samples):
+            if num_samples > 1:
+                write(f"{chr(10) if number else ''}--- sample {number + 1}\n")
+            random = np.random.default_rng([seed, number])
+            decoder = tokenizer.decoder()
+            for id in ids:
+                write(decoder.decode(int(id)))
+            for id in generate(model, [beginning, *ids], length, choice, random, through):
+                write(decoder.decode(id) + ("\n" if id == END_ID else ""))
+            write(decoder.flush() + "\n")
+
+
+@contextlib.contextmanager
+def _writer(output: Path | None) -> Iterator[Any]:
+    """Writes pieces of text as they come, to the terminal or whole to a file."""
+    if output is not None:
+        from chargen.files import whole
+
+        with whole(output) as temporary, open(temporary, "w", encoding="utf-8", newline="") as stream:
+            yield stream.write
+        return
+
+    def write(text: str) -> None:
+        if text:
+            sys.stdout.write(text)
+            sys.stdout.flush()
+
+    yield write
+
+
+def _read_text(source: str) -> str:
+    """A file's text, or standard input's for `-`."""
+    try:
+        content = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{source} is not UTF-8 at byte {error.start}: convert it first") from None
+    except OSError as error:
+        raise ValueError(f"cannot read {source}: {error.strerror}") from None
+
+
+# ----------------------------------------------------------------------------------- evaluate
+
+
+@app.command()
+def evaluate(
+    run: Run = None,
+    text: Annotated[Optional[str], typer.Option(help="A text to score instead of the run's held-out one.")] = None,
+    output: Annotated[Optional[Path], typer.Option("--json", metavar="FILE", help="Write the scores there too.")] = None,
+) -> None:
+    """Nats and bits per character of a text under a model, by two protocols."""
+    from rich.console import Console
+
+    from chargen.runs import load_model
+
+    portable = load_model(run)
+    ids, name, num_unknown = _text_to_score(portable, text)
+    from rich.progress import Progress
+
+    from chargen.evaluation import WINDOW, score_streaming, score_windowed
+    from chargen.model import CharRNN
+
+    model = CharRNN.from_portable(portable)
+    console = Console(highlight=False, soft_wrap=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("scoring", total=2 * (len(ids) - 1))
+        windowed = score_windowed(model, ids, lambda chars: progress.advance(task, chars))
+        streaming = score_streaming(model, ids, lambda chars: progress.advance(task, chars))
+    unit = "byte" if "ByteLevel" in portable.tokenizer else "character"
+    console.print(f"{name}: {streaming.characters:,} {unit}s", markup=False)
+    if num_unknown:
+        console.print(f"  {num_unknown:,} of them are unknown to the model, and scored as such")
+    console.print(f"  {'protocol':34}{'nats/char':>11}{'bits/char':>11}{'characters':>13}")
+    for label, score in (
+        (f"A  windows of {WINDOW}, zero state", windowed),
+        ("B  streaming, one carried state", streaming),
+    ):
+        console.print(f"  {label:34}{score.nats_per_char:11.4f}{score.bits_per_char:11.4f}{score.characters:13,}")
+    if output is not None:
+        from chargen.files import whole
+
+        def plain(score: Score) -> dict[str, Any]:
+            return {"nats_per_char": score.nats_per_char, "bits_per_char": score.bits_per_char,
+                    "characters": score.characters}  # fmt: skip
+
+        report = {"text": name, "unknown_characters": num_unknown,
+                  "windowed": {"window": WINDOW, **plain(windowed)}, "streaming": plain(streaming)}  # fmt: skip
+        with whole(output) as temporary:
+            temporary.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _text_to_score(portable: Portable, text: str | None) -> tuple[Any, str, int]:
+    """Ids with one of context in front, what they are called, and how many are unknown."""
+    import numpy as np
+
+    from chargen.corpus import prepare
+    from chargen.tokenizer import UNKNOWN_ID, Tokenizer
+
+    if text is not None:
+        tokenizer = Tokenizer.from_json(portable.tokenizer)
+        scored = tokenizer.encode(_read_text(text))
+        ids = np.concatenate(([portable.notes["first_id"]], scored))
+        return ids, text, int((scored == UNKNOWN_ID).sum())
+    config = portable.notes["config"]
+    try:
+        corpus = prepare(folder=Path(config["data_dir"]), **config["corpus"])
+    except ValueError as error:
+        raise ValueError(f"{error}; or score another text with --text FILE") from None
+    if corpus.sha256 != portable.notes["corpus"]["sha256"]:
+        raise ValueError(f"the text of corpus {corpus.name} has changed since the run: score a text with --text FILE")
+    ids = corpus.validation
+    return ids, f"held-out text of {corpus.name}", int((ids[1:] == UNKNOWN_ID).sum())
+
+
+# ----------------------------------------------------------------------------------- plot
+
+
+@app.command()
+def plot(
+    run: Run = None,
+    output: Annotated[Optional[Path], typer.Option(help="The picture; in the run's folder if not given.")] = None,
+) -> None:
+    """Draw the learning curve of a run."""
+    import csv
+
+    from chargen.runs import newest
+
+    folder = run or newest()
+    folder = folder.parent if folder.is_file() else folder
+    try:
+        with open(folder / "metrics.csv", encoding="utf-8", newline="") as stream:
+            rows = list(csv.DictReader(stream))
+    except OSError:
+        raise ValueError(f"{folder} holds no metrics.csv: give the folder of a run") from None
+    try:
+        from chargen.plots import learning_curve
+    except ImportError:
+        raise ValueError("drawing needs matplotlib: pip install 'chargen[plots]'") from None
+
+    def column(name: str) -> tuple[list[float], list[float]]:
+        points = [(float(row["seconds"]), float(row[name])) for row in rows if row.get(name)]
+        return [x for x, _ in points], [y for _, y in points]
+
+    picture = output or folder / "curve.png"
+    train, validation = column("train_nats_per_char"), column("validation_nats_per_char")
+    learning_curve(picture, str(folder), train, validation, column("learning_rate"))
+    print(picture)

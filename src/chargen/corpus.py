@@ -1,0 +1,514 @@
+"""Text becomes ids on disk: find, fetch, clean, encode, split, memory-map.
+
+A corpus is a sequence of articles with one end-of-article id between two of them. The text is read
+twice in pieces, once to count its symbols and once to encode them, and is never in memory whole.
+The ids stand in the smallest sufficient unsigned integer in `ids.bin`, beside `tokenizer.json` and
+`manifest.json`, in a folder named by a hash of the text's bytes and of every setting that shapes
+the ids: another text or setting is another folder, so a cache cannot be stale. The manifest is
+written last: a folder without one was interrupted, and is written again.
+"""
+
+from __future__ import annotations
+
+import codecs
+import glob
+import gzip
+import hashlib
+import io
+import json
+import os
+import re
+import shutil
+import sys
+import unicodedata
+import urllib.error
+import urllib.parse
+import urllib.request
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Literal
+
+import numpy as np
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+from chargen.files import CHUNK_BYTES, sha256_of, whole
+from chargen.tokenizer import END_ID, Tokenizer, Unit
+
+FORMAT_VERSION = 1
+TEXT_SUFFIXES = (".txt", ".md", ".jsonl")
+
+Article = Iterable[str]
+"""One document, in pieces."""
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A text as ids, split in two.
+
+    Attributes:
+        name: what it is called.
+        ids: (N,) unsigned integers on disk, mapped into memory.
+        tokenizer: what made them.
+        sha256: of the text's bytes, for one file that file's own.
+        num_articles: documents in it.
+        num_train: the first so many ids train, the others validate.
+    """
+
+    name: str
+    ids: np.ndarray
+    tokenizer: Tokenizer
+    sha256: str
+    num_articles: int
+    num_train: int
+
+    @property
+    def train(self) -> np.ndarray:
+        """The ids to learn from."""
+        return self.ids[: self.num_train]
+
+    @property
+    def validation(self) -> np.ndarray:
+        """The held-out ids behind the last one of training, so that each held-out one has a predecessor."""
+        return self.ids[self.num_train - 1 :]
+
+    @property
+    def first_id(self) -> int:
+        """What a model reads before the first character of a new article.
+
+        The end of an article where the model has met one; in a corpus of a single article a
+        newline, or its most common symbol.
+        """
+        if self.num_articles > 1:
+            return END_ID
+        newline = int(self.tokenizer.encode_symbols("\n")[0])
+        return newline or int(np.bincount(self.train[:CHUNK_BYTES]).argmax())
+
+
+def prepare(
+    name: str,
+    folder: Path,
+    *,
+    path: str | Sequence[str] | None = None,
+    url: str | None = None,
+    file: str | None = None,
+    size: int | None = None,
+    sha256: str | None = None,
+    encoding: str = "utf-8",
+    unit: Unit = "character",
+    min_count: int = 1,
+    normalize_newlines: bool = False,
+    normalize_unicode: bool = False,
+    validation_fraction: float = 0.1,
+    split: Literal["contiguous", "article"] = "contiguous",
+) -> Corpus:
+    """Finds a corpus, encodes it if that has not been done, and maps it into memory.
+
+    Args:
+        name: `python_reference` for the embedded one, otherwise a label.
+        folder: where downloads and encoded corpora live.
+        path: a file, several, a glob or a folder.
+        url: where to fetch it instead, with the `file` name to keep it under, its `size` in bytes
+            and its `sha256`. A zip archive of one file is opened.
+        encoding: of the files; a byte order mark is understood.
+        unit: `character` or `byte`.
+        min_count: symbols that come less often become unknown.
+        normalize_newlines: CRLF and CR become LF.
+        normalize_unicode: Unicode NFC.
+        validation_fraction: the last part of the ids, held out.
+        split: `contiguous` cuts at that very id, `article` at the end of the article around it.
+
+    Raises:
+        ValueError: there is no such text, or it cannot be read as described. The message says
+            what to write.
+    """
+    if url is not None:
+        assert file is not None and size is not None and sha256 is not None, f"corpus {name} lacks file, size or sha256"
+        path = str(fetch(url, folder / file, size, sha256))
+    elif path is None and name != "python_reference":
+        raise ValueError(f"corpus={name} needs a text: corpus.path=FILE, FOLDER or 'GLOB'")
+
+    cleaning: dict[str, Any] = {
+        "encoding": _known_encoding(encoding),
+        "unit": unit,
+        "normalize_newlines": normalize_newlines,
+        "normalize_unicode": normalize_unicode,
+    }
+    if path is None:
+        topics = _python_reference()
+        digest = hashlib.sha256("\0".join(topics).encode()).hexdigest()
+        files: list[Path] = []
+
+        def articles() -> Iterator[Article]:
+            return ([text if unit == "character" else text.encode().decode("latin-1")] for text in topics)
+
+    else:
+        files = find_files(path)
+        digests = [sha256_of(file) for file in files]
+        digest = digests[0] if len(digests) == 1 else hashlib.sha256("\n".join(digests).encode()).hexdigest()
+
+        def articles() -> Iterator[Article]:
+            for file in files:
+                yield from read_articles(file, **cleaning)
+
+    shape = {"version": FORMAT_VERSION, "text": digest, "kinds": ["".join(f.suffixes[-2:]) for f in files]}
+    key = hashlib.sha256(json.dumps({**shape, **cleaning, "min_count": min_count}).encode()).hexdigest()
+    home = folder / "encoded" / key[:20]
+    encoded = _load(home, key)
+    if encoded is None:
+        stamps = [(f.stat().st_size, f.stat().st_mtime_ns) for f in files]
+        _encode(articles, home, {"key": key, "name": name, "sha256": digest, **shape, **cleaning}, unit, min_count)
+        if stamps != [(f.stat().st_size, f.stat().st_mtime_ns) for f in files]:
+            shutil.rmtree(home)
+            raise ValueError(f"the text of corpus {name} changed while it was read: run the command again")
+        encoded = _load(home, key)
+        assert encoded is not None, f"{home} was written and cannot be read"
+    ids, tokenizer, num_articles = encoded
+    num_train = _cut(ids, validation_fraction, split)
+    return Corpus(name, ids, tokenizer, digest, num_articles, num_train)
+
+
+def _cut(ids: np.ndarray, validation_fraction: float, split: str) -> int:
+    """How many ids train."""
+    num_train = int(len(ids) * (1 - validation_fraction))
+    if split == "article":
+        ends = np.flatnonzero(ids[:] == END_ID) + 1
+        if len(ends) == 0:
+            raise ValueError("corpus.split=article needs several articles, and this corpus is one: write contiguous")
+        num_train = int(ends[min(np.searchsorted(ends, num_train), len(ends) - 1)])
+    if num_train < 2 or len(ids) - num_train < 1:
+        raise ValueError(f"the corpus has {len(ids)} characters, too few to train on and to hold some out: add text")
+    return num_train
+
+
+# ------------------------------------------------------------------------------- find and fetch
+
+
+def find_files(path: str | Sequence[str]) -> list[Path]:
+    """The files that a path, several, a glob or a folder stand for, in a stable order.
+
+    A folder gives its `.txt`, `.md` and `.jsonl` files at any depth, also with `.gz` behind.
+
+    Raises:
+        ValueError: there are none.
+    """
+    if not isinstance(path, str):
+        return [file for one in path for file in find_files(one)]
+    place = Path(path).expanduser()
+    if place.is_dir():
+        found = sorted(
+            f
+            for f in place.rglob("*")
+            if f.is_file()
+            and not any(part.startswith(".") for part in f.relative_to(place).parts)
+            and f.name.removesuffix(".gz").endswith(TEXT_SUFFIXES)
+        )
+        if not found:
+            raise ValueError(f"no text in the folder {path}: it should hold {', '.join(TEXT_SUFFIXES)} files (or .gz)")
+        return found
+    if place.is_file():
+        return [place]
+    found = sorted(Path(match) for match in glob.glob(str(place), recursive=True) if Path(match).is_file())
+    if not found:
+        raise ValueError(f"no such file, folder or pattern: {path}")
+    return found
+
+
+def fetch(url: str, target: Path, size: int, sha256: str) -> Path:
+    """Downloads a file once, goes on where an earlier try stopped, and opens a zip of one file.
+
+    A file put at `target` by hand is used as it is, if it is the right one.
+
+    Args:
+        url: https; plain http is for this machine alone.
+        target: where to keep the file.
+        size: its exact size, in bytes.
+        sha256: its digest.
+
+    Returns:
+        `target`, or the file that was in the archive.
+
+    Raises:
+        ValueError: it cannot be had, or is not what it should be.
+    """
+    content = target.with_suffix("") if target.suffix == ".zip" else target
+    if content != target and content.is_file():
+        return content
+    by_hand = f"download {url} by hand and put it at {target}"
+    if not target.is_file():
+        address = urllib.parse.urlsplit(url)
+        if address.scheme != "https" and address.hostname not in ("localhost", "127.0.0.1"):
+            raise ValueError(f"{url} is not https: {by_hand}")
+        part = target.with_name(target.name + ".part")
+        part.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            _download(url, part, size)
+        except (urllib.error.URLError, OSError, EOFError) as error:
+            reason = getattr(error, "reason", error)
+            raise ValueError(f"cannot fetch {target.name} ({reason}): {by_hand}") from None
+        if sha256_of(part) != sha256:
+            part.unlink()
+            raise ValueError(f"what {url} sent is not {target.name} (its sha256 differs): {by_hand}")
+        os.replace(part, target)
+    elif target.stat().st_size != size or sha256_of(target) != sha256:
+        raise ValueError(f"{target} is not the file that is expected (sha256 {sha256[:12]}…): remove it, or {by_hand}")
+    if content != target:
+        try:
+            with zipfile.ZipFile(target) as archive, whole(content) as temporary:
+                (member,) = archive.infolist()
+                with archive.open(member) as packed, open(temporary, "wb") as unpacked:
+                    shutil.copyfileobj(packed, unpacked, CHUNK_BYTES)
+        except (zipfile.BadZipFile, ValueError) as error:
+            raise ValueError(f"{target} is not a zip archive of one file ({error}): remove it") from None
+    return content
+
+
+def _download(url: str, part: Path, size: int) -> None:
+    """Appends to `part` until it has `size` bytes, never more."""
+    have = part.stat().st_size if part.exists() else 0
+    if have > size:
+        part.unlink()
+        have = 0
+    if have == size:
+        return
+    request = urllib.request.Request(url, headers={"User-Agent": "chargen"})
+    if have:
+        request.add_header("Range", f"bytes={have}-")
+    with urllib.request.urlopen(request, timeout=30) as response:
+        if response.status != 206:
+            have = 0
+        with open(part, "ab" if have else "wb") as stream, _bytes_bar(part.stem, size, have) as advance:
+            while block := response.read(1 << 16):
+                have += len(block)
+                if have > size:
+                    raise EOFError(f"more than the expected {size:,} bytes came")
+                stream.write(block)
+                advance(len(block))
+    if have < size:
+        raise EOFError(f"{have:,} of {size:,} bytes came; the next try goes on from there")
+
+
+class _bytes_bar:
+    """A progress bar over bytes on a terminal, and nothing elsewhere."""
+
+    def __init__(self, label: str, total: int, done: int = 0) -> None:
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            DownloadColumn(),
+            TransferSpeedColumn(),
+            TimeRemainingColumn(),
+        )
+        self._progress = Progress(*columns, transient=True, disable=not sys.stdout.isatty())
+        self._task = self._progress.add_task(label, total=total, completed=done)
+
+    def __enter__(self) -> Callable[[int], None]:
+        self._progress.start()
+        return lambda num_bytes: self._progress.advance(self._task, num_bytes)
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+
+# ------------------------------------------------------------------------------- read and clean
+
+
+def _python_reference() -> list[str]:
+    """The articles of the Python language reference that come with every CPython, by topic."""
+    from pydoc_data.topics import topics
+
+    return [topics[topic] for topic in sorted(topics)]
+
+
+def read_articles(
+    file: Path, encoding: str, unit: Unit, normalize_newlines: bool, normalize_unicode: bool
+) -> Iterator[Article]:
+    """The articles of a file, each in pieces of symbols: a line's `text` in `.jsonl`, else the whole file.
+
+    Raises:
+        ValueError: while a piece is read: it is not in that encoding, or binary, or not JSON lines.
+    """
+    clean = _Cleaner(file, unit, normalize_newlines, normalize_unicode)
+    with _opened(file) as stream:
+        if file.name.removesuffix(".gz").endswith(".jsonl"):
+            lines = io.TextIOWrapper(stream, encoding="utf-8-sig" if encoding == "utf-8" else encoding)
+            yield from (clean.all(_json_text(file, number, line)) for number, line in _numbered(file, lines))
+        elif unit == "byte":
+            yield clean.pieces(block.decode("latin-1") for block in _blocks(file, stream))
+        else:
+            yield clean.pieces(_decoded(file, stream, encoding))
+
+
+def _opened(file: Path) -> IO[bytes]:
+    try:
+        return gzip.open(file) if file.suffix == ".gz" else open(file, "rb")  # type: ignore[return-value]
+    except OSError as error:
+        raise ValueError(f"cannot read {file}: {error.strerror}") from None
+
+
+def _blocks(file: Path, stream: IO[bytes]) -> Iterator[bytes]:
+    try:
+        while block := stream.read(CHUNK_BYTES):
+            yield block
+    except (OSError, EOFError, zlib.error) as error:
+        raise ValueError(f"cannot read {file}: {getattr(error, 'strerror', None) or error}") from None
+
+
+def _decoded(file: Path, stream: IO[bytes], encoding: str) -> Iterator[str]:
+    """Text in pieces; an error names the byte where it begins."""
+    decoder = codecs.getincrementaldecoder(encoding)("strict")
+    offset = 0  # of the first byte that the decoder has not turned into text
+    for block in _blocks(file, stream):
+        if offset == 0 and encoding == "utf-8":
+            if block.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+                raise ValueError(f"{file} begins with a UTF-16 byte order mark: write corpus.encoding=utf-16")
+            if block.startswith(codecs.BOM_UTF8):
+                block, offset = block[len(codecs.BOM_UTF8) :], len(codecs.BOM_UTF8)
+        pending = len(decoder.getstate()[0])
+        try:
+            yield decoder.decode(block)
+        except UnicodeError as error:
+            raise _wrong_encoding(file, encoding, offset - pending + getattr(error, "start", 0)) from None
+        offset += len(block)
+    try:
+        decoder.decode(b"", final=True)
+    except UnicodeError:
+        raise _wrong_encoding(file, encoding, offset - len(decoder.getstate()[0])) from None
+
+
+def _wrong_encoding(file: Path, encoding: str, offset: int) -> ValueError:
+    return ValueError(
+        f"{file} is not {encoding} at byte {offset:,}: name its encoding (corpus.encoding=latin-1, gb18030, …) "
+        "or, if it is no text, write corpus.unit=byte"
+    )
+
+
+def _numbered(file: Path, lines: Iterable[str]) -> Iterator[tuple[int, str]]:
+    try:
+        yield from ((number, line) for number, line in enumerate(lines, start=1) if line.strip())
+    except (UnicodeError, OSError, EOFError, zlib.error) as error:
+        raise ValueError(f"cannot read {file} as JSON lines: {error}") from None
+
+
+def _json_text(file: Path, number: int, line: str) -> str:
+    try:
+        text = json.loads(line)["text"]
+        text.encode()  # a lone surrogate is no character
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise ValueError(f'{file}, line {number}: expected a JSON object like {{"text": "…"}} on every line') from None
+    return str(text)
+
+
+def _known_encoding(encoding: str) -> str:
+    try:
+        name = codecs.lookup(encoding).name
+        codecs.getincrementaldecoder(name)
+        "".encode(name)
+    except (LookupError, TypeError):
+        raise ValueError(f"corpus.encoding={encoding}: no such encoding; try utf-8, utf-16, latin-1, gb18030") from None
+    return "utf-8" if name == "utf-8-sig" else name
+
+
+class _Cleaner:
+    """What happens to text between the file and the vocabulary."""
+
+    def __init__(self, file: Path, unit: Unit, normalize_newlines: bool, normalize_unicode: bool) -> None:
+        self.file, self.unit = file, unit
+        self.newlines, self.unicode = normalize_newlines, normalize_unicode and unit == "character"
+
+    def all(self, text: str) -> Article:
+        """A whole text as symbols."""
+        return self.pieces([text if self.unit == "character" else text.encode().decode("latin-1")])
+
+    def pieces(self, pieces: Iterable[str]) -> Iterator[str]:
+        """Pieces of symbols, cleaned as if they were one."""
+        if self.newlines:
+            pieces = _with_lf(pieces)
+        if self.unicode:
+            pieces = _with_nfc(pieces)
+        for piece in pieces:
+            if self.unit == "character" and "\0" in piece:
+                raise ValueError(f"{self.file} looks binary (it has NUL characters): write corpus.unit=byte to train so")
+            yield piece
+
+
+def _with_lf(pieces: Iterable[str]) -> Iterator[str]:
+    """CRLF and CR become LF, also where a piece ends between them."""
+    decoder = io.IncrementalNewlineDecoder(None, translate=True)
+    for piece in pieces:
+        yield decoder.decode(piece)
+    yield decoder.decode("", final=True)
+
+
+# Characters that never join the one before them: text may be cut in front of these.
+_NFC_STARTER = re.compile("[\u0000-\u02ff\u3000-\u3029\u3400-\u9fff]")
+
+
+def _with_nfc(pieces: Iterable[str]) -> Iterator[str]:
+    """Unicode NFC; what could still join the next piece's first characters waits for it."""
+    waiting = ""
+    for piece in pieces:
+        waiting += piece
+        cut = len(waiting) - 1
+        while cut > 0 and not _NFC_STARTER.match(waiting, cut):
+            cut -= 1
+        if cut > 0:
+            yield unicodedata.normalize("NFC", waiting[:cut])
+            waiting = waiting[cut:]
+    yield unicodedata.normalize("NFC", waiting)
+
+
+# ------------------------------------------------------------------------------- encode and load
+
+
+def _encode(
+    articles: Callable[[], Iterator[Article]], home: Path, manifest: dict[str, Any], unit: Unit, min_count: int
+) -> None:
+    """Reads the articles twice and writes the folder of an encoded corpus, its manifest last."""
+    counts = np.zeros(sys.maxunicode + 1, dtype=np.int64)
+    for piece in (piece for article in articles() for piece in article):
+        seen = np.bincount(np.frombuffer(piece.encode("utf-32-le"), dtype=np.uint32))
+        counts[: len(seen)] += seen
+    if not counts.any():
+        raise ValueError(f"the corpus {manifest['name']} is empty: give a text with characters in it")
+    symbols = map(chr, np.flatnonzero(counts >= max(min_count, 1)))
+    tokenizer = Tokenizer(symbols, unit)
+    if not tokenizer.symbols:
+        raise ValueError(f"corpus.min_count={min_count}: no character comes that often; the most common one comes "
+                         f"{counts.max()} times")  # fmt: skip
+    dtype = np.min_scalar_type(tokenizer.vocab_size - 1)
+
+    num_ids = num_articles = 0
+    with whole(home / "ids.bin") as temporary, open(temporary, "wb") as stream:
+        for article in articles():
+            begun = False
+            for piece in filter(None, article):
+                if not begun and num_articles:
+                    stream.write(dtype.type(END_ID).tobytes())
+                    num_ids += 1
+                num_articles += not begun
+                begun = True
+                num_ids += len(piece)
+                stream.write(tokenizer.encode_symbols(piece).astype(dtype).tobytes())
+    with whole(home / "tokenizer.json") as temporary:
+        temporary.write_text(tokenizer.to_json(), encoding="utf-8")
+    manifest = {**manifest, "dtype": dtype.name, "num_ids": num_ids, "num_articles": num_articles}
+    with whole(home / "manifest.json") as temporary:
+        temporary.write_text(json.dumps(manifest, indent=2, ensure_ascii=False), encoding="utf-8")
+
+
+def _load(home: Path, key: str) -> tuple[np.ndarray, Tokenizer, int] | None:
+    """The ids, tokenizer and number of articles of an encoded corpus; None where it is not whole."""
+    try:
+        manifest = json.loads((home / "manifest.json").read_text(encoding="utf-8"))
+        tokenizer = Tokenizer.from_json((home / "tokenizer.json").read_text(encoding="utf-8"))
+        dtype = np.min_scalar_type(tokenizer.vocab_size - 1)
+        whole_ids = (home / "ids.bin").stat().st_size == manifest["num_ids"] * dtype.itemsize
+        if manifest["key"] != key or manifest["dtype"] != dtype.name or not whole_ids:
+            return None
+        ids = np.memmap(home / "ids.bin", dtype=dtype, mode="r", shape=(manifest["num_ids"],))
+        return ids, tokenizer, int(manifest["num_articles"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

@@ -1,0 +1,305 @@
+"""One run from checked settings to its folder: trains, scores the best weights, says what came out."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import logging
+import math
+import platform
+import shlex
+import signal
+import warnings
+from datetime import timedelta
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import lightning
+import numpy as np
+import torch
+import yaml
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import Callback, EarlyStopping, Timer
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from rich.console import Console
+from rich.progress import Progress
+
+import chargen
+from chargen.callbacks import (
+    VALIDATIONS,
+    KeepBest,
+    MetricsFile,
+    Report,
+    Save,
+    Schedule,
+    WholeCheckpoints,
+    duration,
+    extra_logger,
+    sample_text,
+)
+from chargen.config import DEFAULT_MAX_TIME, TrainConfig, nearest, run_seconds
+from chargen.corpus import Corpus
+from chargen.evaluation import Score, score_streaming
+from chargen.files import whole
+from chargen.lanes import Lanes, TextData
+from chargen.model import CharRNN
+from chargen.portable import Portable
+from chargen.runs import CHECKPOINT, MODEL, load_checkpoint
+from chargen.training import VALIDATION_SCORE, CharLanguageModel
+
+
+SAMPLE_LENGTH = 600
+"""Characters of the text shown at the end."""
+
+
+def fit(
+    config: TrainConfig,
+    container: dict[str, Any],
+    corpus: Corpus,
+    console: Console,
+    new_length: bool,
+    command: str,
+) -> float | None:
+    """Runs a training from its settings, or goes on with one, and writes its folder.
+
+    Args:
+        config: the settings, checked.
+        container: the same as plain data, to be kept beside the weights.
+        corpus: what to learn from.
+        console: where to show it.
+        new_length: a resumed run was given another length.
+        command: what the user types to run chargen.
+
+    Returns:
+        The held-out score of the best weights, nats per character by protocol B.
+
+    Raises:
+        ValueError: the settings do not fit the corpus, the machine or the checkpoint.
+        SystemExit: a signal stopped the run, which has been saved; the code is 128 + the signal.
+    """
+    run_dir = Path(config.run_dir)
+    settings = dict(config.trainer)
+    windows = len(Lanes(corpus.train, config.batch_size, config.sequence_length))
+    max_seconds, total_updates = _length(settings, windows)
+    notes = {
+        "config": container,
+        "corpus": {
+            "name": corpus.name,
+            "sha256": corpus.sha256,
+            "characters": len(corpus.ids),
+            "vocabulary": len(corpus.tokenizer.symbols),
+            "articles": corpus.num_articles,
+        },
+        "first_id": corpus.first_id,
+        "versions": _versions(),
+    }
+    if config.resume:
+        _check_resume(Path(config.resume), corpus, None if new_length else total_updates, new_length)
+
+    torch.manual_seed(config.seed)
+    optimizer = {key: getattr(config.optimizer, key) for key in container["optimizer"]}
+    shape = {"vocab_size": corpus.tokenizer.vocab_size, **container["model"]}
+    module = CharLanguageModel(shape, optimizer, corpus.tokenizer.to_json(), notes)
+    module.total_updates, module.new_length = total_updates, new_length
+
+    clock = Timer(duration=timedelta(seconds=max_seconds) if max_seconds else None, verbose=False)
+    chars_per_update = config.batch_size * config.sequence_length * (settings.get("accumulate_grad_batches") or 1)
+    report = Report(console, clock, max_seconds, chars_per_update)
+    save = Save(run_dir / CHECKPOINT)
+    keep_best = KeepBest(run_dir, clock, config.sample_length, report.say)
+    callbacks: list[Callback] = [clock, Schedule(clock, max_seconds, report.say), report, keep_best, save]
+    if config.early_stopping is not None:
+        callbacks.append(EarlyStopping(VALIDATION_SCORE, patience=config.early_stopping, verbose=False))
+    metrics = MetricsFile(run_dir / "metrics.csv", clock, chars_per_update)
+    loggers: list[Logger] = [metrics]
+    if config.logger is not None:
+        loggers.append(extra_logger(config.logger, run_dir))
+    trainer = _trainer(settings, max_seconds, total_updates, callbacks, loggers, run_dir)
+
+    run_dir.mkdir(parents=True, exist_ok=True)
+    with whole(run_dir / "config.yaml") as temporary:
+        temporary.write_text(yaml.safe_dump(container, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    with whole(run_dir / "tokenizer.json") as temporary:
+        temporary.write_text(corpus.tokenizer.to_json(), encoding="utf-8")
+    if config.resume:
+        metrics.cut_behind(load_checkpoint(Path(config.resume))["global_step"])
+    parameters = sum(p.numel() for p in module.parameters())
+    length = f"{total_updates:,} updates" if total_updates else duration(max_seconds or 0)
+    console.print(
+        f"model {config.model.cell} {config.model.num_layers} x {config.model.hidden_size}: {parameters:,} parameters; "
+        f"{length}, {torch.get_num_threads()} threads; into {run_dir}",
+        markup=False,
+    )
+    _run(trainer, module, TextData(corpus, config.batch_size, config.sequence_length), config.resume, save)
+    if save.stop_signal is not None:
+        console.print(
+            f"stopped at update {trainer.global_step:,} and saved; go on with\n"
+            f"  {command} train {shlex.quote(f'resume={run_dir}')}",
+            markup=False,
+        )
+        raise SystemExit(128 + save.stop_signal)
+    if not trainer.is_global_zero:
+        return None
+    if not (run_dir / MODEL).exists():  # a run without validation keeps its last weights
+        module.model.to_portable(module.tokenizer, notes).save(run_dir / MODEL)
+    seen = _characters_seen(trainer.global_step * (settings.get("accumulate_grad_batches") or 1), windows, config, corpus)
+    return _finish(run_dir, corpus, console, clock.time_elapsed(), trainer.global_step, seen, parameters, command)
+
+
+def _length(settings: dict[str, Any], windows: int) -> tuple[float | None, int | None]:
+    """Takes the run's length out of the trainer's settings: seconds, updates, or both."""
+    max_time, max_steps = settings.pop("max_time", None), settings.pop("max_steps", -1)
+    max_epochs = settings.pop("max_epochs", -1)
+    limits = []
+    if max_steps not in (None, -1):
+        limits.append(max_steps)
+    if max_epochs not in (None, -1):
+        limits.append(max_epochs * math.ceil(windows / (settings.get("accumulate_grad_batches") or 1)))
+    if not limits and max_time is None:
+        max_time = DEFAULT_MAX_TIME
+    return run_seconds(max_time) if max_time is not None else None, min(limits, default=None)
+
+
+def _trainer(
+    settings: dict[str, Any],
+    max_seconds: float | None,
+    total_updates: int | None,
+    callbacks: list[Callback],
+    loggers: list[Logger],
+    run_dir: Path,
+) -> Trainer:
+    """Lightning's Trainer, quiet, counting validations across passes over the text."""
+    interval = settings.pop("val_check_interval", None)
+    if interval is None and total_updates is not None:
+        interval = max(1, total_updates // VALIDATIONS)
+    elif interval is None and max_seconds is not None:
+        interval = timedelta(seconds=max_seconds / VALIDATIONS)
+    if not isinstance(interval, float):
+        settings.setdefault("check_val_every_n_epoch", None)
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    logging.getLogger("lightning.fabric").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module=r"lightning\..*")
+    warnings.filterwarnings("ignore", message=".*`isinstance\\(treespec, LeafSpec\\)`.*")
+    try:
+        return Trainer(
+            max_steps=total_updates or -1,
+            max_epochs=-1,
+            val_check_interval=interval,
+            callbacks=callbacks,
+            logger=loggers,
+            plugins=[WholeCheckpoints()],
+            default_root_dir=run_dir,
+            enable_progress_bar=False,
+            enable_checkpointing=True,
+            use_distributed_sampler=False,
+            **settings,
+        )
+    except TypeError as error:
+        wrong = str(error).rpartition("argument ")[2].strip("'\" ")
+        known = [name for name in inspect.signature(Trainer).parameters if name != "self"]
+        raise ValueError(f"trainer.{wrong}: there is no such setting{nearest(wrong, known)}") from None
+    except (MisconfigurationException, RuntimeError) as error:
+        raise ValueError(f"trainer: {error}") from None
+
+
+def _check_resume(file: Path, corpus: Corpus, total_updates: int | None, new_length: bool) -> None:
+    checkpoint = load_checkpoint(file)
+    if checkpoint["hyper_parameters"]["run"]["corpus"]["sha256"] != corpus.sha256:
+        raise ValueError(f"the text of corpus {corpus.name} has changed since {file} was written: start a new run")
+    done, total = checkpoint["global_step"], total_updates or checkpoint["chargen"]["total_updates"]
+    if not new_length and total is not None and done >= total:
+        raise ValueError(
+            f"the run is complete at {done:,} updates; to go on, give it more, "
+            f"such as trainer.max_steps={2 * done}, or a longer trainer.max_time"
+        )
+
+
+def _run(trainer: Trainer, module: CharLanguageModel, data: TextData, resume: str | None, save: Save) -> None:
+    """Trains. The first signal to stop is answered after the update, the second at once."""
+
+    def stop(signum: int, frame: FrameType | None) -> None:
+        if save.stop_signal is not None:
+            raise KeyboardInterrupt
+        save.stop_signal = signum
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
+    except SystemExit:
+        if save.stop_signal is None:
+            raise
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _characters_seen(windows_seen: int, windows: int, config: TrainConfig, corpus: Corpus) -> int:
+    passes, rest = divmod(windows_seen, windows)
+    num_targets = len(corpus.train) - 1
+    return passes * num_targets + min(rest * config.batch_size * config.sequence_length, num_targets)
+
+
+def _finish(
+    run_dir: Path,
+    corpus: Corpus,
+    console: Console,
+    seconds: float,
+    updates: int,
+    characters_seen: int,
+    parameters: int,
+    command: str,
+) -> float:
+    """Scores the best weights, writes summary.json, prints the end of a run."""
+    portable = Portable.load(run_dir / MODEL)
+    score = _score(portable, corpus, console)
+    summary = {
+        "validation_nats_per_char": score.nats_per_char,
+        "validation_bits_per_char": score.bits_per_char,
+        "validation_characters": score.characters,
+        "best_update": portable.notes.get("updates", updates),
+        "parameters": parameters,
+        "updates": updates,
+        "characters_seen": characters_seen,
+        "train_seconds": round(seconds, 2),
+        "chars_per_second": round(characters_seen / max(seconds, 1e-9), 1),
+        "corpus": portable.notes["corpus"],
+        "versions": portable.notes["versions"],
+        "threads": torch.get_num_threads(),
+    }
+    with whole(run_dir / "summary.json") as temporary:
+        temporary.write_text(json.dumps(summary, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    text = sample_text(portable, SAMPLE_LENGTH, seed=updates)
+    place = shlex.quote(str(run_dir))
+    lines = (
+        f"\nvalidation  {score.nats_per_char:.4f} nats/char   {score.bits_per_char:.4f} bits/char   "
+        f"({score.characters:,} held-out characters, one carried state)",
+        f"speed       {summary['chars_per_second']:,.0f} characters/s: {characters_seen:,} in {duration(seconds)}, "
+        f"{updates:,} updates",
+        f"written     {run_dir / MODEL}",
+        "\na sample\n",
+        *(f"    {line}" for line in text.strip().splitlines()),
+        "\nnext",
+        f"  {command} sample {place} --length 2000 --temperature 0.7",
+        f"  {command} train {shlex.quote(f'resume={run_dir}')} trainer.max_steps={2 * updates}",
+    )
+    console.print("\n".join(lines), markup=False)
+    return score.nats_per_char
+
+
+def _score(portable: Portable, corpus: Corpus, console: Console) -> Score:
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("scoring the held-out text", total=len(corpus.validation) - 1)
+        model = CharRNN.from_portable(portable)
+        return score_streaming(model, corpus.validation, lambda chars: progress.advance(task, chars))
+
+
+def _versions() -> dict[str, str]:
+    return {
+        "chargen": chargen.__version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "lightning": lightning.__version__,
+        "numpy": np.__version__,
+    }

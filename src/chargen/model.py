@@ -1,0 +1,203 @@
+"""`CharRNN`: embedding, stacked unrolled layers, head; state in, state out.
+
+The recurrent layers stand in `StackedRNN`, whose parameters have the names, order and shapes of
+`torch.nn.RNN`, `torch.nn.LSTM` and `torch.nn.GRU`: a state dict of one loads into the other.
+
+Sources: orthogonal recurrent weights, Saxe et al. 2013; forget-gate bias 1, Jozefowicz et al. 2015;
+one dropout mask per window, Gal & Ghahramani 2016.
+Dimensions: B lanes, T ticks, V vocabulary, E embedding, H hidden, L layers, G gates.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from chargen.cells import CELLS, State
+from chargen.portable import Portable
+from chargen.unroll import Unroll, unroll
+
+States = tuple[State, ...]
+"""The state of every layer, bottom first."""
+
+
+class StackedRNN(nn.Module):
+    """Layers of one cell, unrolled along a window, each fed by the one below.
+
+    With `dropout=0` and `residual=False` it equals `torch.nn.RNN`, `LSTM` or `GRU` of the same
+    sizes, gradients included.
+
+    Args:
+        cell: `rnn`, `lstm` or `gru`.
+        input_size: width of what the first layer reads.
+        hidden_size: H.
+        num_layers: L.
+        dropout: fraction of a layer's outputs dropped on their way up, to the next layer or to
+            the head; one mask per lane serves the whole window.
+        residual: add each layer's input to its output, from the second layer on.
+        unroll: who runs the loop over time.
+    """
+
+    def __init__(
+        self,
+        cell: str,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        dropout: float = 0.0,
+        residual: bool = False,
+        unroll: Unroll = unroll,
+    ) -> None:
+        super().__init__()
+        self.cell = CELLS[cell]
+        self.hidden_size = hidden_size
+        self.num_layers = num_layers
+        self.dropout = dropout
+        self.residual = residual
+        self.unroll = unroll
+        gates_size = self.cell.num_gates * hidden_size
+        for layer in range(num_layers):
+            below_size = hidden_size if layer else input_size
+            self.register_parameter(f"weight_ih_l{layer}", nn.Parameter(torch.empty(gates_size, below_size)))
+            self.register_parameter(f"weight_hh_l{layer}", nn.Parameter(torch.empty(gates_size, hidden_size)))
+            self.register_parameter(f"bias_ih_l{layer}", nn.Parameter(torch.zeros(gates_size)))
+            self.register_parameter(f"bias_hh_l{layer}", nn.Parameter(torch.zeros(gates_size)))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Xavier input weights, orthogonal recurrent weights gate by gate, no bias but an open forget gate."""
+        for layer in range(self.num_layers):
+            weight_ih, weight_hh, bias_ih, bias_hh = self.weights(layer)
+            for gate in weight_ih.split(self.hidden_size):
+                nn.init.xavier_uniform_(gate)
+            for gate in weight_hh.split(self.hidden_size):
+                nn.init.orthogonal_(gate)
+            nn.init.zeros_(bias_ih)
+            nn.init.zeros_(bias_hh)
+            if self.cell.name == "lstm":
+                nn.init.ones_(bias_ih.split(self.hidden_size)[1])
+
+    def weights(self, layer: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """`weight_ih`, `weight_hh`, `bias_ih`, `bias_hh` of one layer, as `torch.nn` names them."""
+        return (
+            self.get_parameter(f"weight_ih_l{layer}"),
+            self.get_parameter(f"weight_hh_l{layer}"),
+            self.get_parameter(f"bias_ih_l{layer}"),
+            self.get_parameter(f"bias_hh_l{layer}"),
+        )
+
+    def zero_state(self, num_lanes: int) -> States:
+        """The state of a text that has not begun: zeros, (B, H) each."""
+        weight = self.get_parameter("weight_hh_l0")
+        zeros = weight.new_zeros(num_lanes, self.hidden_size)
+        return tuple((zeros,) * self.cell.num_states for _ in range(self.num_layers))
+
+    def forward(self, inputs: Tensor, states: States | None = None) -> tuple[Tensor, States]:
+        """Runs the layers along a window.
+
+        Args:
+            inputs: (T, B, input_size).
+            states: the state of every layer; None begins at zero.
+
+        Returns:
+            The top layer's outputs, (T, B, H), and the states after the window.
+        """
+        weight_ih, _, bias_ih, _ = self.weights(0)
+        return self.climb(F.linear(inputs, weight_ih, bias_ih), states)
+
+    def climb(self, gates_x: Tensor, states: States | None = None) -> tuple[Tensor, States]:
+        """`forward` from the first layer's input product, (T, B, G*H), wherever it came from."""
+        states = states or self.zero_state(gates_x.shape[1])
+        outputs, last = gates_x, []
+        for layer, state in enumerate(states):
+            weight_ih, weight_hh, bias_ih, bias_hh = self.weights(layer)
+            below = outputs
+            if layer:
+                gates_x = F.linear(below, weight_ih, bias_ih)  # (T, B, G*H), the whole window at once
+            outputs, state = self.unroll(self.cell, gates_x, weight_hh, bias_hh, state)
+            if layer and self.residual:
+                outputs = outputs + below
+            if self.training and self.dropout:
+                mask = F.dropout(torch.ones_like(outputs[0]), self.dropout)  # (B, H), one for all ticks
+                outputs = outputs * mask
+            last.append(state)
+        return outputs, tuple(last)
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """What it takes to build a `CharRNN`, as plain data. Units: counts."""
+
+    vocab_size: int
+    cell: str
+    hidden_size: int
+    num_layers: int
+    embedding_size: int
+    dropout: float = 0.0
+    residual: bool = False
+
+
+class CharRNN(nn.Module):
+    """A character-level language model: p(next character | all characters before)."""
+
+    def __init__(self, settings: ModelSettings) -> None:
+        super().__init__()
+        self.settings = settings
+        self.embedding = nn.Embedding(settings.vocab_size, settings.embedding_size)
+        self.recurrence = StackedRNN(
+            settings.cell,
+            settings.embedding_size,
+            settings.hidden_size,
+            settings.num_layers,
+            settings.dropout,
+            settings.residual,
+        )
+        self.head = nn.Linear(settings.hidden_size, settings.vocab_size)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, ids: Tensor, states: States | None = None) -> tuple[Tensor, States]:
+        """Reads a window and predicts each next character.
+
+        Args:
+            ids: (B, T), integer.
+            states: the carry; None begins at zero.
+
+        Returns:
+            Logits, (B, T, V), a view of a time-major tensor, and the states after the window.
+        """
+        outputs, states = self.recurrence.climb(self._input_gates(ids.t()), states)
+        return self.head(outputs).transpose(0, 1), states
+
+    def _input_gates(self, ids: Tensor) -> Tensor:
+        """The first layer's input product for ids (T, B): (T, B, G*H).
+
+        A character's product depends on the character alone, so it is looked up in a table of V
+        rows; where the window is shorter than the vocabulary is wide, multiplying is less work.
+        """
+        weight_ih, _, bias_ih, _ = self.recurrence.weights(0)
+        if ids.numel() >= self.settings.vocab_size:
+            return F.embedding(ids, F.linear(self.embedding.weight, weight_ih, bias_ih))
+        return F.linear(self.embedding(ids), weight_ih, bias_ih)
+
+    def to_portable(self, tokenizer: str, notes: dict[str, object]) -> Portable:
+        """The model as numpy arrays and plain data, with its tokenizer (JSON) and notes about the run."""
+        weights = {name: value.detach().cpu().numpy().copy() for name, value in self.state_dict().items()}
+        return Portable(weights, asdict(self.settings), tokenizer, notes)
+
+    @staticmethod
+    def from_portable(portable: Portable) -> CharRNN:
+        """Builds the model that `to_portable` wrote.
+
+        Raises:
+            ValueError: its weights do not fit its settings.
+        """
+        model = CharRNN(ModelSettings(**portable.settings))
+        weights = {name: torch.from_numpy(value) for name, value in portable.weights.items()}
+        try:
+            model.load_state_dict(weights)
+        except RuntimeError as error:
+            raise ValueError(f"the weights do not fit the settings: {str(error).splitlines()[-1].strip()}") from None
+        return model

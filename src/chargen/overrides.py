@@ -1,0 +1,104 @@
+"""What a person types after `chargen train` becomes what Hydra reads, and Hydra's errors one line.
+
+Hydra's grammar is made for settings, not for paths: it refuses `文章.txt`, a quote in a name and a
+comma. So a value that it cannot read, and every path, is quoted before it gets there; a bare path
+is short for `corpus=text corpus.path=...`; and `trainer.anything` may be given without a plus.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+
+from chargen.config import no_such_setting
+
+PATHS = ("corpus.path", "run_dir", "data_dir", "resume")
+"""Keys whose value is a path, taken as it was typed."""
+
+
+def spell(words: Sequence[str]) -> list[str]:
+    """Overrides and options as Hydra reads them.
+
+    Args:
+        words: as typed: overrides, options of Hydra, and bare paths.
+
+    Raises:
+        ValueError: a word is none of these.
+    """
+    spelled, paths = [], []
+    for word in words:
+        key, equals, value = word.partition("=")
+        if word.startswith("-"):
+            spelled.append(word)
+        elif not equals or Path(word).exists():
+            if not word.startswith("~"):
+                paths.append(word)
+            else:
+                spelled.append(word)
+        else:
+            spelled.append(_override(key, value))
+    if paths:
+        _require_paths(paths)
+        listed = ",".join(map(_quoted, paths))
+        spelled += ["corpus=text", "corpus.path=" + (listed if len(paths) == 1 else f"[{listed}]")]
+    return spelled
+
+
+def _require_paths(paths: Sequence[str]) -> None:
+    for path in paths:
+        looks_like_one = re.search(r"[/\\.*?\[]", path) or Path(path).exists()
+        if not looks_like_one:
+            raise ValueError(f"{path}: no such file; write KEY=VALUE for a setting, or the path of a text")
+
+
+def _override(key: str, value: str) -> str:
+    if re.match(r"trainer\.\w", key):
+        key = "++" + key  # Lightning has more settings than conf/trainer names
+    if key.lstrip("+") in PATHS and value and value != "null" and not _is_hydra_list(value):
+        return f"{key}={_quoted(value)}"
+    try:
+        OverridesParser.create().parse_override(f"{key}={value}")
+    except HydraException:
+        return f"{key}={_quoted(value)}"
+    return f"{key}={value}"
+
+
+def _is_hydra_list(value: str) -> bool:
+    """A list, or already quoted: meant for Hydra. A path may begin so too, if there is such a file."""
+    return value[0] in "['\"" and not Path(value).exists()
+
+
+def _quoted(value: str) -> str:
+    """A string in Hydra's grammar, whatever is in it."""
+    value = re.sub(r'(\\*)"', lambda found: found[1] * 2 + '\\"', value)
+    value = re.sub(r"(\\+)$", lambda found: found[1] * 2, value)
+    return '"' + value.replace("${", "\\${") + '"'
+
+
+def one_line(error: HydraException | OmegaConfBaseException) -> str:
+    """What is wrong with the settings, with the full key, what was given and what is allowed."""
+    cause = error
+    while isinstance(cause.__cause__, (HydraException, OmegaConfBaseException)):
+        cause = cause.__cause__
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    reason = str(cause).splitlines()[0] if str(cause) else type(cause).__name__
+    key = next((line.split(":", 1)[1].strip() for line in str(cause).splitlines() if "full_key:" in line), "")
+    if found := re.search(r"(?:Could not override|Could not delete from config\.) '([^']+)'", str(error)):
+        return str(no_such_setting(found[1]))
+    if found := re.search(r"Could not find '([^']+)'", str(error)):
+        group, _, choice = found[1].rpartition("/")
+        options = ", ".join(lines[lines.index(next(x for x in lines if x.startswith("Available"))) + 1 :]) if any(
+            x.startswith("Available") for x in lines
+        ) else ""  # fmt: skip
+        return f"{group}={choice}: there is no such {group or 'choice'}; write {options or 'a name from conf/'}"
+    if found := re.search(r"Could not override '?([^'\s]+)'?\.? *No match in the defaults list", str(error)):
+        return str(no_such_setting(found[1]))
+    if found := re.search(r"Value '(.*)' of type '.*' could not be converted to (\w+)", reason):
+        kind = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false"}.get(found[2], found[2])
+        return f"{key}={found[1]}: must be {kind}"
+    return f"{key}: {reason}" if key and key not in reason else reason

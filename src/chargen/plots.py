@@ -1,0 +1,61 @@
+"""Figures from plain arrays. The only module that knows matplotlib."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt  # noqa: E402  # after the backend is chosen
+
+TRAIN, VALIDATION, RATE = "#9ecae1", "#d94801", "#bdbdbd"
+
+Points = tuple[Sequence[float], Sequence[float]]
+"""x and y."""
+
+
+def learning_curve(path: Path, title: str, train: Points, validation: Points, rate: Points) -> None:
+    """Nats per character over seconds, training and held-out, with the learning rate behind them.
+
+    Args:
+        path: of the picture; its suffix decides the format.
+        title: above it.
+        train: seconds and nats per character of training windows.
+        validation: the same of the held-out text.
+        rate: seconds and learning rate.
+    """
+    figure, axis = plt.subplots(figsize=(7.2, 4.2), dpi=150)
+    behind = axis.twinx()
+    behind.fill_between(rate[0], rate[1], color=RATE, alpha=0.25, linewidth=0)
+    behind.set_ylim(0, max(rate[1], default=1.0) * 3.5)
+    behind.set_yticks([])
+    axis.set_zorder(behind.get_zorder() + 1)
+    axis.patch.set_visible(False)
+    axis.plot(*train, color=TRAIN, linewidth=1.4, label="training windows")
+    axis.plot(*validation, color=VALIDATION, linewidth=1.8, marker="o", markersize=4, label="held-out text")
+    axis.fill_between([], [], color=RATE, alpha=0.25, label="learning rate (no scale)")
+    if len(validation[1]):
+        best = min(zip(validation[1], validation[0], strict=True))
+        axis.annotate(
+            f"{best[0]:.3f} nats",
+            (best[1], best[0]),
+            xytext=(-6, 14),
+            textcoords="offset points",
+            ha="right",
+            color=VALIDATION,
+        )
+    axis.set_title(title, loc="left", fontsize=11)
+    axis.set_xlabel("seconds of training")
+    axis.set_ylabel("nats per character")
+    axis.spines[["top", "right"]].set_visible(False)
+    behind.spines[["top", "right"]].set_visible(False)
+    axis.grid(axis="y", alpha=0.25)
+    shown = sorted([*train[1][2:], *validation[1]])
+    if shown:
+        axis.set_ylim(shown[0] - 0.1, shown[-1] + 0.1)
+    axis.legend(frameon=False, loc="upper right")
+    figure.tight_layout()
+    figure.savefig(path)
+    plt.close(figure)

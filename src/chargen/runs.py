@@ -1,0 +1,86 @@
+"""Finds a trained model: a run's folder, one of its two files, or the newest run of all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from chargen.portable import FORMAT_VERSION, Portable
+
+RUNS = Path("runs")
+MODEL, CHECKPOINT = "model.safetensors", "last.ckpt"
+
+
+def newest() -> Path:
+    """The folder of the run whose model was written last.
+
+    Raises:
+        ValueError: there is none.
+    """
+    models = sorted(RUNS.rglob(MODEL), key=lambda file: file.stat().st_mtime)
+    if not models:
+        raise ValueError(f"there is no run in {RUNS}/ yet: train one with `chargen train`, or name a model's file")
+    return models[-1].parent
+
+
+def load_model(where: Path | None) -> Portable:
+    """The model of a run.
+
+    Args:
+        where: a folder, a `model.safetensors` or a `last.ckpt`; None for the newest run.
+
+    Raises:
+        ValueError: there is none, or it cannot be read.
+    """
+    where = where or newest()
+    if where.is_dir():
+        file = where / MODEL if (where / MODEL).exists() else where / CHECKPOINT
+        if not file.exists():
+            raise ValueError(f"{where} holds no {MODEL} and no {CHECKPOINT}: it is not a run, or has not validated yet")
+    else:
+        file = where
+    if not file.exists():
+        raise ValueError(f"no such run: {where}{_others()}")
+    if file.suffix != ".ckpt":
+        return Portable.load(file)
+    checkpoint = load_checkpoint(file)
+    hyper = checkpoint["hyper_parameters"]
+    prefix = "model."
+    weights = {
+        name.removeprefix(prefix): value.numpy()
+        for name, value in checkpoint["state_dict"].items()
+        if name.startswith(prefix)
+    }
+    return Portable(weights, hyper["model"], hyper["tokenizer"], hyper["run"])
+
+
+def load_checkpoint(file: Path) -> dict[str, Any]:
+    """The content of a `last.ckpt`: tensors and plain data, on the CPU.
+
+    Raises:
+        ValueError: it is missing, damaged, of another program or of a later version.
+    """
+    import torch  # late: a model.safetensors is read without it
+
+    if not file.is_file():
+        raise ValueError(f"no such checkpoint: {file}{_others()}")
+    try:
+        checkpoint = torch.load(file, map_location="cpu", weights_only=True)
+        saved = checkpoint["chargen"]
+        later = saved["format_version"] > FORMAT_VERSION
+        checkpoint["hyper_parameters"]["tokenizer"]
+    except (KeyError, TypeError, IndexError):
+        raise ValueError(f"{file} is a checkpoint of another program: give a {CHECKPOINT} of chargen") from None
+    except Exception as error:  # torch raises whatever its parts raise, for any damage or foreign content
+        raise ValueError(
+            f"{file} is truncated, damaged or not a checkpoint of plain data ({type(error).__name__}): give another one"
+        ) from None
+    if later:
+        raise ValueError(f"{file} was written by a later chargen: update with pip install -U chargen")
+    return dict(checkpoint)
+
+
+def _others() -> str:
+    """The runs that there are, for a message."""
+    found = sorted({str(file.parent) for name in (MODEL, CHECKPOINT) for file in RUNS.rglob(name)})
+    return f"; there are {', '.join(found[-3:])}" if found else "; train one with `chargen train`"

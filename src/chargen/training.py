@@ -1,0 +1,231 @@
+"""`CharLanguageModel`, the LightningModule: one TBPTT step, the carry, the optimizer.
+
+One batch is one window. `training_step` reads it from the carry, the detached state in which the
+window before it ended, and keeps the new one. Only a batch that says it begins the text starts from
+zero. Backpropagation thus stops at the window's edge while the state does not: truncated BPTT with
+automatic optimization, which leaves Lightning free to clip the gradient by its global norm
+(Pascanu, Mikolov & Bengio 2013).
+
+Dimensions: B lanes, T ticks, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor
+from torch.nn import functional as F
+
+from chargen.cells import State
+from chargen.lanes import IGNORED, Batch
+from chargen.model import CharRNN, ModelSettings, States
+from chargen.portable import FORMAT_VERSION
+
+VALIDATION_SCORE = "validation_nats_per_char"
+
+
+def learning_rate(update: int, total: int | None, peak: float, warmup: int, final_fraction: float) -> float:
+    """The learning rate of an update: linear warm-up, then a cosine that ends with the run.
+
+    Args:
+        update: how many updates came before.
+        total: how many the run has; None while that is not known, which is held at the peak.
+        peak: the highest rate.
+        warmup: updates until it is reached, at most a tenth of the run.
+        final_fraction: of the peak, where the cosine ends (Loshchilov & Hutter 2017).
+
+    Returns:
+        The rate, above zero.
+    """
+    if total is not None:
+        warmup = min(warmup, total // 10)
+    rising = min(1.0, (update + 1) / (warmup + 1))
+    falling = 0.5 * (1 + math.cos(math.pi * min(1.0, update / total))) if total else 1.0
+    return peak * rising * (final_fraction + (1 - final_fraction) * falling)
+
+
+class CharLanguageModel(LightningModule):
+    """A `CharRNN` in training. Every argument is plain data, so that its checkpoints open safely.
+
+    Args:
+        model: what `ModelSettings` takes.
+        optimizer: what `OptimizerConfig` holds.
+        tokenizer: the tokenizer's JSON, so that a checkpoint is complete.
+        run: the settings and notes of the run, carried along.
+    """
+
+    def __init__(self, model: dict[str, Any], optimizer: dict[str, Any], tokenizer: str, run: dict[str, Any]) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        self.model = CharRNN(ModelSettings(**model))
+        self.optimizer_settings = optimizer
+        self.tokenizer = tokenizer
+        self.run = run
+        self.total_updates: int | None = None  # of the whole run; None while that is not known
+        self.new_length = False  # a checkpoint's total is not to be taken over
+        self.carry: States | None = None
+        self.learning_rate = 0.0
+        self._generators: dict[str, Any] | None = None  # of a checkpoint, until training starts
+        self._sums: dict[str, Tensor] = {}  # since the last `take_means`
+        self._num_summed = 0
+        self._validation: tuple[States | None, Tensor, int] = (None, torch.zeros(()), 0)
+
+    # -------------------------------------------------------------------- one step
+
+    def training_step(self, batch: Batch) -> Tensor:
+        """Mean nats per character of one window, read from the carry."""
+        nats, self.carry = self._nats(batch, None if batch.starts else self.carry)
+        loss = nats / (batch.targets != IGNORED).sum()
+        self._add(train_nats_per_char=loss.detach())
+        self._num_summed += 1
+        return loss
+
+    def _nats(self, batch: Batch, states: States | None) -> tuple[Tensor, States]:
+        """The sum of -ln p over a window, and the detached states behind it."""
+        logits, states = self.model(batch.inputs, states)
+        # The logits are time-major in memory: taken in that order, nothing is copied.
+        nats = F.cross_entropy(
+            logits.transpose(0, 1).flatten(0, 1), batch.targets.t().flatten(), ignore_index=IGNORED, reduction="sum"
+        )
+        return nats, tuple(tuple(part.detach() for part in state) for state in states)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """AdamW (Loshchilov & Hutter 2019); only matrices decay."""
+        settings = self.optimizer_settings
+        matrices = [p for p in self.parameters() if p.dim() > 1]
+        vectors = [p for p in self.parameters() if p.dim() <= 1]
+        return torch.optim.AdamW(
+            [
+                {"params": matrices, "weight_decay": settings["weight_decay"]},
+                {"params": vectors, "weight_decay": 0.0},
+            ],
+            lr=settings["learning_rate"],
+            betas=(settings["beta1"], settings["beta2"]),
+            fused=True,
+        )
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Sets the rate of this update: a function of its number, so there is nothing to save."""
+        settings = self.optimizer_settings
+        self.learning_rate = learning_rate(
+            self.global_step,
+            self.total_updates,
+            settings["learning_rate"],
+            settings["warmup_updates"],
+            settings["final_fraction"],
+        )
+        for group in self.trainer.optimizers[0].param_groups:
+            group["lr"] = self.learning_rate
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clips as Lightning was told, and keeps the norm from before, which Lightning throws away."""
+        by_norm = gradient_clip_algorithm in (None, "norm") and gradient_clip_val
+        limit = float(gradient_clip_val) if by_norm and gradient_clip_val else math.inf
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters(), limit)  # an infinite limit only measures
+        if not by_norm:
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+            limit = math.inf
+        self._add(gradient_norm=norm.detach(), clip_fraction=(norm > limit).float())
+
+    # -------------------------------------------------------------------- means for the log
+
+    def _add(self, **values: Tensor) -> None:
+        """Sums stay on the device: reading one would wait for it."""
+        for name, value in values.items():
+            self._sums[name] = self._sums[name] + value if name in self._sums else value
+
+    def take_means(self) -> dict[str, float]:
+        """Means over the windows since the last call: loss, pre-clip gradient norm, fraction clipped."""
+        means = {name: value.item() / max(1, self._num_summed) for name, value in self._sums.items()}
+        self._sums, self._num_summed = {}, 0
+        return means
+
+    # -------------------------------------------------------------------- validation
+
+    def on_validation_epoch_start(self) -> None:
+        """Validation has a state of its own; the carry is not its to touch."""
+        self._validation = (None, torch.zeros((), dtype=torch.float64), 0)
+
+    def validation_step(self, batch: Batch) -> None:
+        """One window of the held-out text."""
+        states, total, num_targets = self._validation
+        nats, states = self._nats(batch, states)
+        num_targets += int((batch.targets != IGNORED).sum())
+        self._validation = (states, total + nats.double().cpu(), num_targets)
+
+    def on_validation_epoch_end(self) -> None:
+        """The mean, in both units."""
+        _, total, num_targets = self._validation
+        nats = total.item() / max(1, num_targets)
+        scores = {VALIDATION_SCORE: nats, "validation_bits_per_char": nats / math.log(2)}
+        self.log_dict({name: torch.tensor(score, dtype=torch.float64) for name, score in scores.items()})
+
+    # -------------------------------------------------------------------- stopping and going on
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds what Lightning leaves out: the carry, the random generators, the length of the run."""
+        checkpoint["chargen"] = {
+            "format_version": FORMAT_VERSION,
+            "total_updates": self.total_updates,
+            "carry": self._gathered_carry(),
+            "generators": {
+                "torch": torch.get_rng_state(),
+                "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+                "python": random.getstate(),
+                "numpy": _plain_numpy_state(),
+            },
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Takes it back; the generators wait for `on_train_start`, for Lightning draws from them until then."""
+        saved = checkpoint["chargen"]
+        if self.total_updates is None and not self.new_length:
+            self.total_updates = saved["total_updates"]
+        self._generators = saved["generators"]
+        self.carry = self._own_carry(saved["carry"])
+
+    def on_train_start(self) -> None:
+        """The last moment before the first window."""
+        if self._generators is None:
+            return
+        torch.set_rng_state(self._generators["torch"].cpu())
+        if torch.cuda.is_available() and len(self._generators["cuda"]) == torch.cuda.device_count():
+            torch.cuda.set_rng_state_all([state.cpu() for state in self._generators["cuda"]])
+        random.setstate(self._generators["python"])
+        np.random.set_state(self._generators["numpy"])
+        self._generators = None
+
+    def _gathered_carry(self) -> States | None:
+        """The carry of all B lanes, from every process."""
+        if self.carry is None or self.trainer.world_size == 1:
+            return self.carry
+        return _each(self.carry, lambda part: self.all_gather(part).flatten(0, 1))
+
+    def _own_carry(self, carry: States | None) -> States | None:
+        """This process's lanes of a gathered carry, on its device."""
+        if carry is None:
+            return None
+        rank, num_ranks = self.trainer.global_rank, self.trainer.world_size
+        return _each(carry, lambda part: part.chunk(num_ranks)[rank].to(self.device))
+
+
+def _each(states: States, change: Any) -> States:
+    """`change` of every tensor in the states of all layers."""
+    layers: list[State] = [tuple(change(part) for part in state) for state in states]
+    return tuple(layers)
+
+
+def _plain_numpy_state() -> tuple[str, list[int], int, int, float]:
+    """numpy's global generator as plain data."""
+    name, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)[:5]
+    return str(name), [int(key) for key in keys], int(position), int(has_gauss), float(gauss)
