@@ -107,10 +107,29 @@ class Schedule(Callback):
         if updates < 1 or seconds <= 0:
             return
         left = self.max_seconds - elapsed
-        left -= self._validation_seconds * VALIDATIONS * left / self.max_seconds
-        # Two in a hundred are kept back, for it is worse to be cut off than to end early.
-        module.total_updates = trainer.global_step + max(1, int(0.98 * left * updates / seconds))
+        more = updates_that_fit(left, seconds / updates, self._validation_seconds, self.max_seconds / VALIDATIONS)
+        module.total_updates = trainer.global_step + more
         self.say(f"{module.total_updates:,} updates fit into {duration(self.max_seconds)}: the learning rate ends there")
+
+
+def updates_that_fit(
+    seconds_left: float, seconds_per_update: float, seconds_per_validation: float, validation_interval: float
+) -> int:
+    """How many updates the time left has room for, validations set aside.
+
+    Two in a hundred are kept back, for it is worse to be cut off than to end early.
+
+    Args:
+        seconds_left: of the run.
+        seconds_per_update: as measured.
+        seconds_per_validation: as measured.
+        validation_interval: seconds from one validation to the next.
+
+    Returns:
+        At least 1.
+    """
+    learning = seconds_left * (1 - seconds_per_validation / validation_interval)
+    return max(1, int(0.98 * learning / seconds_per_update))
 
 
 class Report(Callback):

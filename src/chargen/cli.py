@@ -63,7 +63,8 @@ def main() -> None:
     except Exception as error:
         if not hasattr(error, "format_message"):  # what typer says of its arguments
             raise
-        _complain(f"{error.format_message()} (`chargen {' '.join(sys.argv[1:2])} --help` lists them)")
+        command = " ".join(word for word in sys.argv[1:2] if word in {c.callback.__name__ for c in app.registered_commands})
+        _complain(f"{error.format_message()} (see `{' '.join(('chargen', command)).strip()} --help`)")
 
 
 def _complain(text: str) -> None:
@@ -104,9 +105,19 @@ def train(context: typer.Context) -> None:
 
     ConfigStore.instance().store(name="train_schema", node=TrainConfig)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to us, not to Hydra's printer
-    results = []
+    results: list[tuple[float | None, str, str]] = []
+    mistakes: list[Exception] = []  # kept from Hydra, which would print a page about them
 
     def job(composed: DictConfig) -> float | None:
+        if mistakes:
+            return None
+        try:
+            return one_run(composed)
+        except (ValueError, OSError) as error:
+            mistakes.append(error)
+            return None
+
+    def one_run(composed: DictConfig) -> float | None:
         job = HydraConfig.get()
         sweeping = job.mode == RunMode.MULTIRUN
         container = OmegaConf.to_container(composed, resolve=True)
@@ -127,6 +138,8 @@ def train(context: typer.Context) -> None:
         hydra.main(version_base="1.3", config_path=str(_config_folder()), config_name="train")(job)()
     except (HydraException, OmegaConfBaseException) as error:
         raise ValueError(one_line(error)) from error
+    if mistakes:
+        raise mistakes[0]
     if len(results) > 1:
         print("\nnats/char  run, best first")
         for score, run_dir, overrides in sorted(results, key=lambda result: result[0] or float("inf")):
@@ -211,12 +224,11 @@ def _resumed(container: dict[Any, Any], overrides: list[str]) -> dict[Any, Any]:
     for override in changed:
         key = override.partition("=")[0]
         value = OmegaConf.select(OmegaConf.create(container), key)
-        OmegaConf_value = OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
         outer, _, inner = key.partition(".")
         if inner:
-            settings[outer][inner] = OmegaConf_value
+            settings[outer][inner] = value
         else:
-            settings[outer] = OmegaConf_value
+            settings[outer] = value
     return {**settings, "resume": str(file), "run_dir": str(file.parent), "new_length": new_length}
 
 

@@ -85,17 +85,15 @@ def one_line(error: HydraException | OmegaConfBaseException) -> str:
     cause = error
     while isinstance(cause.__cause__, (HydraException, OmegaConfBaseException)):
         cause = cause.__cause__
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     reason = str(cause).splitlines()[0] if str(cause) else type(cause).__name__
     key = next((line.split(":", 1)[1].strip() for line in str(cause).splitlines() if "full_key:" in line), "")
     if found := re.search(r"(?:Could not override|Could not delete from config\.) '([^']+)'", str(error)):
         return str(no_such_setting(found[1]))
     if found := re.search(r"Could not find '([^']+)'", str(error)):
         group, _, choice = found[1].rpartition("/")
-        options = ", ".join(lines[lines.index(next(x for x in lines if x.startswith("Available"))) + 1 :]) if any(
-            x.startswith("Available") for x in lines
-        ) else ""  # fmt: skip
-        return f"{group}={choice}: there is no such {group or 'choice'}; write {options or 'a name from conf/'}"
+        choices = re.search(r"Available options in '[^']*':\s+(.*?)\s+Config search path", str(error), re.DOTALL)
+        options = ", ".join(choices[1].split()) if choices else "a name from conf/"
+        return f"{group}={choice}: there is no such {group or 'choice'}; write one of {options}"
     if found := re.search(r"Could not override '?([^'\s]+)'?\.? *No match in the defaults list", str(error)):
         return str(no_such_setting(found[1]))
     if found := re.search(r"Value '(.*)' of type '.*' could not be converted to (\w+)", reason):

@@ -187,12 +187,12 @@ class CharLanguageModel(LightningModule):
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Takes it back; the generators wait for `on_train_start`, for Lightning draws from them until then."""
+        """Takes it back; `on_train_start` puts it in place, for Lightning draws random numbers until then."""
         saved = checkpoint["chargen"]
         if self.total_updates is None and not self.new_length:
             self.total_updates = saved["total_updates"]
         self._generators = saved["generators"]
-        self.carry = self._own_carry(saved["carry"])
+        self.carry = saved["carry"]
 
     def on_train_start(self) -> None:
         """The last moment before the first window."""
@@ -204,6 +204,7 @@ class CharLanguageModel(LightningModule):
         random.setstate(self._generators["python"])
         np.random.set_state(self._generators["numpy"])
         self._generators = None
+        self.carry = self._own_carry(self.carry)
 
     def _gathered_carry(self) -> States | None:
         """The carry of all B lanes, from every process."""

@@ -1,0 +1,79 @@
+"""Imports point down, heavy packages have owners, and `sample` loads none of them."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+FLOORS = (
+    ("files",),
+    ("config", "tokenizer", "cells", "plots"),
+    ("corpus", "overrides", "unroll", "portable"),
+    ("lanes", "model", "sampling", "runs"),
+    ("evaluation",),
+    ("training", "callbacks"),
+    ("fitting",),
+    ("cli",),
+    ("__main__", "__init__"),
+)
+FLOOR = {module: floor for floor, modules in enumerate(FLOORS) for module in modules}
+BESIDE = {("callbacks", "training")}  # one floor, one direction
+OWNERS = {
+    "hydra": {"cli", "overrides"},
+    "omegaconf": {"cli", "config", "overrides"},
+    "lightning": {"lanes", "training", "callbacks", "fitting"},
+    "tokenizers": {"tokenizer"},
+    "matplotlib": {"plots"},
+    "torch": {"cells", "unroll", "model", "evaluation", "lanes", "training", "callbacks", "fitting", "runs"},
+    "typer": {"cli"},
+}
+MODULES = sorted((ROOT / "src" / "chargen").glob("*.py"))
+
+
+def imports(file: Path) -> list[str]:
+    """Every module a file imports, wherever in it."""
+    found = []
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file.name}: relative import"
+            found += [f"chargen.{alias.name}" for alias in node.names] if node.module == "chargen" else [node.module]
+    return [name for name in found if name]
+
+
+@pytest.mark.parametrize("file", MODULES, ids=lambda file: file.stem)
+def test_imports_point_down(file: Path) -> None:
+    for name in imports(file):
+        package, _, module = name.partition(".")
+        if package == "chargen" and module in FLOOR and file.stem != "__init__":
+            down = FLOOR[module] < FLOOR[file.stem] or (file.stem, module) in BESIDE
+            assert down, f"{file.stem} imports {module}, which is not below it"
+        if package in OWNERS:
+            assert file.stem in OWNERS[package], f"{file.stem} imports {package}, which belongs to {OWNERS[package]}"
+
+
+@pytest.mark.parametrize("file", MODULES, ids=lambda file: file.stem)
+def test_a_module_opens_with_its_sentence(file: Path) -> None:
+    docstring = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8")))
+    assert docstring is not None
+    assert docstring.split("\n\n")[0].rstrip().endswith((".", ":"))
+
+
+def test_every_module_has_a_floor() -> None:
+    assert {file.stem for file in MODULES} == set(FLOOR)
+
+
+@pytest.mark.parametrize(
+    "modules", ["chargen", "chargen.cli", "chargen.cli, chargen.sampling, chargen.runs, chargen.tokenizer"]
+)
+def test_what_samples_loads_nothing_heavy(modules: str) -> None:
+    heavy = "{'torch', 'lightning', 'hydra', 'omegaconf', 'matplotlib'}"
+    code = f"import sys, {modules}; print(sorted({heavy} & set(sys.modules)))"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"

@@ -1,0 +1,145 @@
+"""What happens beside training: the length of a run, its metrics, its best weights."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+
+import pytest
+import torch
+from lightning.pytorch.callbacks import Timer
+from rich.console import Console
+from test_training import Crash, corpus, module_for, run
+
+from chargen.callbacks import (
+    COLUMNS,
+    KeepBest,
+    MetricsFile,
+    Report,
+    Save,
+    Schedule,
+    WholeCheckpoints,
+    duration,
+    updates_that_fit,
+)
+from chargen.evaluation import score_streaming
+from chargen.model import CharRNN
+from chargen.portable import Portable
+
+
+def rows_of(file: Path) -> list[dict[str, str]]:
+    with open(file, encoding="utf-8", newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+@pytest.mark.parametrize("seconds", [(0, "0:00"), (61.4, "1:01"), (3599.9, "1:00:00"), (7325, "2:02:05")])
+def test_durations_are_for_people(seconds: tuple[float, str]) -> None:
+    assert duration(seconds[0]) == seconds[1]
+
+
+def test_updates_fit_into_what_is_left() -> None:
+    """100 s, a tenth of them validation: 90 s of learning, of which 98 % are planned."""
+    fit = updates_that_fit(100.0, 0.01, 1.0, 10.0)
+    assert fit == pytest.approx(0.98 * 9000, abs=1)
+    assert fit * 0.01 + 10 * 1.0 <= 100
+    assert updates_that_fit(0.001, 10.0, 0.0, 1.0) == 1
+
+
+def test_a_run_given_a_time_learns_its_length(tmp_path: Path) -> None:
+    """The length is measured, kept in the checkpoint, and ends the run."""
+    module, clock, said = module_for("gru", 0), Timer(duration={"seconds": 2}, verbose=False), []
+    module.total_updates = None
+    schedule, save = Schedule(clock, 2.0, said.append), Save(tmp_path / "last.ckpt")
+    settings = {"max_steps": -1, "val_check_interval": 30, "check_val_every_n_epoch": None}
+    trainer = run(module, tmp_path, clock, schedule, save, **settings)
+    assert module.total_updates is not None
+    assert 30 < trainer.global_step <= module.total_updates
+    assert f"{module.total_updates:,} updates fit into 0:02" in said[0]
+    saved = torch.load(tmp_path / "last.ckpt", weights_only=True)
+    assert saved["chargen"]["total_updates"] == module.total_updates
+    again = module_for("gru", 0)
+    again.total_updates = None
+    again.on_load_checkpoint(saved)
+    assert again.total_updates == module.total_updates
+
+
+def test_the_metrics_are_the_runs(tmp_path: Path) -> None:
+    clock, out = Timer(verbose=False), io.StringIO()
+    metrics = MetricsFile(tmp_path / "metrics.csv", clock, chars_per_update=15)
+    report = Report(Console(file=out), clock, None, 15, line_seconds=0.0)
+    settings = {"log_every_n_steps": 4, "val_check_interval": 6, "check_val_every_n_epoch": None, "logger": [metrics]}
+    run(module_for("gru", 12), tmp_path, clock, Schedule(clock, None, print), report, **settings)
+    rows = rows_of(tmp_path / "metrics.csv")
+    assert [int(row["update"]) for row in rows if row["train_nats_per_char"]] == [4, 8, 12]
+    assert [int(row["update"]) for row in rows if row["validation_nats_per_char"]] == [6, 12]
+    assert all(int(row["characters"]) == 15 * int(row["update"]) for row in rows)
+    assert all(0 < float(row["gradient_norm"]) for row in rows if row["gradient_norm"])
+    lines = out.getvalue().splitlines()
+    assert lines[-1].startswith("100%  update 12  loss ")
+    assert all(word in lines[-1] for word in ("nats", "bpc", "k chars/s", "clipped"))
+
+
+def test_the_metrics_of_lost_updates_are_dropped(tmp_path: Path) -> None:
+    metrics = MetricsFile(tmp_path / "metrics.csv", Timer(verbose=False), 10)
+    for update in (5, 10, 15):
+        metrics.log_metrics({"train_nats_per_char": 1.0, "unheard_of": 3.0}, step=update)
+    metrics.cut_behind(10)
+    metrics.log_metrics({"train_nats_per_char": 2.0}, step=15)
+    rows = rows_of(tmp_path / "metrics.csv")
+    assert [(row["update"], row["train_nats_per_char"]) for row in rows] == [("5", "1"), ("10", "1"), ("15", "2")]
+    assert tuple(rows[0]) == COLUMNS
+
+
+def test_the_best_weights_are_kept(tmp_path: Path) -> None:
+    """The file holds the weights of its best validation: scored again, they give that score."""
+    module, said = module_for("gru", 24, dropout=0.0), []
+    module.run = {"first_id": 2}
+    clock = Timer(verbose=False)
+    keep = KeepBest(tmp_path, clock, 20, said.append)
+    run(module, tmp_path, clock, keep, val_check_interval=4, check_val_every_n_epoch=None)
+    portable = Portable.load(tmp_path / "model.safetensors")
+    assert portable.notes["validation_estimate_nats_per_char"] == keep.best
+    # 42 held-out characters are fewer than one validation window, so the estimate is one carried lane
+    assert score_streaming(CharRNN.from_portable(portable), corpus().validation).nats_per_char == pytest.approx(
+        keep.best, rel=1e-5
+    )
+    scores = [float(line.split("validation ")[1].split()[0]) for line in said if "validation" in line]
+    assert len(scores) == 6
+    assert keep.best == pytest.approx(min(scores), abs=1e-4)
+    assert (tmp_path / "samples.txt").read_text(encoding="utf-8").count("=== update ") == 6
+
+
+def test_a_better_model_on_disk_survives_a_crash(tmp_path: Path) -> None:
+    """Written behind the last checkpoint, it is what a resumed run has to beat."""
+    module = module_for("gru", 24)
+    module.run = {"first_id": 2}
+    last, clock = tmp_path / "last.ckpt", Timer(verbose=False)
+    with pytest.raises(ZeroDivisionError):
+        run(module, tmp_path, clock, KeepBest(tmp_path, clock, 0, print), Save(last, every_updates=4), Crash(6))
+    module.model.to_portable(module.tokenizer, {"validation_estimate_nats_per_char": 0.5}).save(
+        tmp_path / "model.safetensors"
+    )
+    keep = KeepBest(tmp_path, clock, 0, print)
+    resumed = module_for("gru", 24)
+    resumed.run = {"first_id": 2}
+    run(resumed, tmp_path, clock, keep, resume=last, val_check_interval=4, check_val_every_n_epoch=None)
+    assert keep.best == 0.5
+    assert Portable.load(tmp_path / "model.safetensors").notes["validation_estimate_nats_per_char"] == 0.5
+
+
+def test_a_run_told_to_stop_saves_first(tmp_path: Path) -> None:
+    save = Save(tmp_path / "last.ckpt")
+    save.stop_signal = 15
+    trainer = run(module_for("gru", 24), tmp_path, save)
+    assert trainer.global_step == 1
+    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == 1
+
+
+def test_a_failed_checkpoint_leaves_the_one_before(tmp_path: Path) -> None:
+    file = tmp_path / "last.ckpt"
+    WholeCheckpoints().save_checkpoint({"a": 1}, file)
+    with pytest.raises(Exception, match="pickle"):
+        WholeCheckpoints().save_checkpoint({"a": lambda: 1}, file)
+    assert WholeCheckpoints().load_checkpoint(file) == {"a": 1}
+    assert [f.name for f in tmp_path.iterdir()] == ["last.ckpt"]

@@ -1,0 +1,377 @@
+"""The command line: what works, works as typed; what does not, says in one line what to type."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import CELLS as NAMES
+
+from chargen.model import CharRNN, ModelSettings
+from chargen.portable import Portable
+from chargen.tokenizer import Tokenizer
+
+Chargen = Callable[..., tuple[int, str, str]]
+TINY = ["+experiment=smoke", "model.hidden_size=8", "model.embedding_size=4", "trainer.max_steps=6"]
+TEXT = "It is a truth universally acknowledged.\n" * 60
+
+
+def write_model(folder: Path, text: str = "abc \n", cell: str = "gru", **notes: object) -> Path:
+    """A run's folder with an untrained model in it."""
+    torch.manual_seed(0)
+    tokenizer = Tokenizer(text)
+    model = CharRNN(ModelSettings(tokenizer.vocab_size, cell, 8, 1, 4))
+    folder.mkdir(parents=True, exist_ok=True)
+    model.to_portable(tokenizer.to_json(), {"first_id": 2, **notes}).save(folder / "model.safetensors")
+    return folder
+
+
+# ------------------------------------------------------------------------------- train
+
+
+@pytest.mark.parametrize("cell", NAMES)
+def test_train_sample_evaluate_resume(cell: str, chargen: Chargen, away: Path) -> None:
+    """The whole life of a run, with a path as people name their files."""
+    (away / "我的 it's 文章.txt").write_text(TEXT, encoding="utf-8")
+    code, out, err = chargen("train", "我的 it's 文章.txt", *TINY, f"model.cell={cell}", "run_dir=runs/a")
+    assert (code, err) == (0, "")
+    assert re.search(r"validation +\d\.\d{4} nats/char +\d\.\d{4} bits/char", out)
+    assert re.search(r"sample runs/a.*\n.*train resume=runs/a", out)
+    kept = {"last.ckpt", "model.safetensors", "metrics.csv", "samples.txt", "summary.json", "config.yaml", "tokenizer.json"}
+    assert {file.name for file in (away / "runs" / "a").iterdir()} == kept
+
+    summary = json.loads((away / "runs/a/summary.json").read_text(encoding="utf-8"))
+    assert summary["updates"] == 6
+    assert summary["characters_seen"] == 6 * 8 * 32
+    assert summary["validation_bits_per_char"] == pytest.approx(summary["validation_nats_per_char"] / np.log(2))
+    assert summary["corpus"]["characters"] == len(TEXT)
+    assert summary["validation_characters"] == len(TEXT) // 10
+
+    code, out, _ = chargen("evaluate", "runs/a", "--json", "scores.json")
+    assert code == 0
+    scores = json.loads((away / "scores.json").read_text(encoding="utf-8"))
+    assert scores["streaming"]["nats_per_char"] == pytest.approx(summary["validation_nats_per_char"], rel=1e-6)
+    assert scores["streaming"]["characters"] == scores["windowed"]["characters"] == len(TEXT) // 10
+    assert f"{scores['windowed']['nats_per_char']:.4f}" in out
+
+    for place in ("runs/a", "runs/a/model.safetensors", "runs/a/last.ckpt"):
+        code, out, _ = chargen("sample", place, "--length", "40", "--prompt", "It is", "--seed", "3")
+        assert code == 0
+        assert out.startswith("It is")
+        assert len(out) == 5 + 40 + 1
+    assert chargen("sample", "--length", "40", "--prompt", "It is", "--seed", "3")[1] == out  # the newest run
+
+    assert "complete at 6 updates" in chargen("train", "resume=runs/a")[2]
+    code, out, err = chargen("train", "resume=runs/a", "trainer.max_steps=9")
+    assert (code, err) == (0, "")
+    assert json.loads((away / "runs/a/summary.json").read_text(encoding="utf-8"))["updates"] == 9
+
+
+def test_a_killed_run_ends_as_if_it_had_not_been(away: Path) -> None:
+    """SIGKILL in the middle of a pass, then the same command line with resume: equal to the bit."""
+    (away / "t.txt").write_text("".join(chr(97 + (k * k) % 26) for k in range(40_000)), encoding="utf-8")
+    program = [sys.executable, "-m", "chargen", "train"]
+    settings = ["t.txt", "model=tiny", "model.dropout=0.2", "trainer.max_steps=700", "trainer.gradient_clip_val=0.1"]
+    settings += ["trainer.val_check_interval=40", "trainer.limit_val_batches=1", "sample_length=0", "sequence_length=16"]
+    whole = subprocess.Popen([*program, *settings, "run_dir=whole"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    victim = subprocess.Popen([*program, *settings, "run_dir=killed"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    while not (away / "killed" / "last.ckpt").exists():
+        assert victim.poll() is None, victim.communicate()[0].decode()
+        time.sleep(0.01)
+    victim.send_signal(signal.SIGKILL)
+    victim.communicate()
+    done = torch.load(away / "killed" / "last.ckpt", weights_only=True)["global_step"]
+    assert 0 < done < 700
+    subprocess.run([*program, "resume=killed"], check=True, capture_output=True)
+    assert whole.communicate() is not None
+    assert whole.returncode == 0
+    ends = [torch.load(away / run / "last.ckpt", weights_only=True) for run in ("whole", "killed")]
+    assert ends[0]["global_step"] == ends[1]["global_step"] == 700
+    for name, value in ends[0]["state_dict"].items():
+        assert torch.equal(value, ends[1]["state_dict"][name]), name
+    models = [Portable.load(away / run / "model.safetensors") for run in ("whole", "killed")]
+    for name, value in models[0].weights.items():
+        np.testing.assert_array_equal(value, models[1].weights[name])
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_saves_and_says_how_to_go_on(number: int, code: int, away: Path) -> None:
+    (away / "t.txt").write_text(TEXT, encoding="utf-8")
+    program = [sys.executable, "-m", "chargen", "train", "t.txt", "model=tiny", "run_dir=r", "sequence_length=16"]
+    run = subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=1)
+    assert run.stdout is not None
+    for line in run.stdout:
+        if line.startswith("model "):
+            break
+    while not (away / "r" / "metrics.csv").exists():
+        time.sleep(0.01)
+    run.send_signal(number)
+    out, err = run.communicate(timeout=60)
+    assert run.returncode == code, err
+    assert re.search(r"stopped at update \d+ and saved; go on with\n  .* train resume=r", out)
+    assert "Traceback" not in err
+    assert (away / "r" / "last.ckpt").exists()
+
+
+def test_a_sweep_runs_each_and_lists_them(chargen: Chargen, away: Path) -> None:
+    (away / "t.txt").write_text(TEXT, encoding="utf-8")
+    code, out, err = chargen("train", "-m", "t.txt", *TINY, "model.cell=rnn,gru", "run_dir=sweep")
+    assert (code, err) == (0, "")
+    for number in (0, 1):
+        assert (away / "sweep" / str(number) / "model.safetensors").exists()
+    assert re.search(r"nats/char +run, best first\n +\d\.\d+ +sweep/[01] .*model.cell=", out)
+
+
+def test_the_loggers_of_others_are_asked_for_by_name(chargen: Chargen, away: Path) -> None:
+    (away / "t.txt").write_text(TEXT, encoding="utf-8")
+    for name in ("tensorboard", "wandb", "mlflow"):
+        code, _, err = chargen("train", "t.txt", *TINY, f"logger={name}", f"run_dir={name}")
+        assert code == 0 or f"pip install 'chargen[{name}]'" in err
+
+
+def test_help_teaches(chargen: Chargen) -> None:
+    code, out, _ = chargen("train", "--help")
+    assert code == 0
+    for word in ("model.cell=gru", "corpus.path=null", "trainer.max_time", "resume=", "+experiment=smoke", "batch_size=16"):
+        assert word in out
+    assert chargen("--help")[0] == 0
+    assert "--temperature" in chargen("sample", "--help")[1]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["model.hiden_size=3"], "model.hiden_size: there is no such setting; did you mean model.hidden_size?"),
+        (["model.hidden_size=abc"], "model.hidden_size=abc: must be a whole number"),
+        (["model.dropout=much"], "model.dropout=much: must be a number"),
+        (["model.residual=perhaps"], "model.residual=perhaps: must be true or false"),
+        (["model=huge"], "model=huge: there is no such model; write one of large, medium, small, tiny"),
+        (["corpus=tex"], "corpus=tex: there is no such corpus; write one of enwik8, python_reference, text"),
+        (["+experiment=nope"], "experiment=nope: there is no such experiment; write one of smoke"),
+        (["batchsize=3"], "batchsize: there is no such setting; did you mean batch_size?"),
+        (["model.cell=transformer"], "model.cell=transformer: must be rnn, lstm, gru"),
+        (["trainer.max_stepz=3"], "trainer.max_stepz: there is no such setting; did you mean max_steps?"),
+        (["trainer.precision=7"], "trainer: "),
+        (["nowhere.txt"], "no such file, folder or pattern:"),
+        (["nothing"], "nothing: no such file; write KEY=VALUE"),
+        (["corpus=text"], "corpus=text needs a text: corpus.path=FILE"),
+        (["empty.txt"], "is empty"),
+        (["short.txt"], "too little text: 37 characters"),
+        (["t.txt", "batch_size=500"], "write batch_size=33 or less"),
+        (["binary.bin"], "is not utf-8 at byte 1"),
+        (["zeros.txt"], "looks binary"),
+        (["latin.txt"], "is not utf-8 at byte 3"),
+        (["images/"], "no text in the folder"),
+        (["resume=nowhere"], "no such checkpoint: nowhere"),
+        (["resume=foreign.ckpt"], "foreign.ckpt is a checkpoint of another program"),
+        (["resume=torn.ckpt"], "torn.ckpt is truncated, damaged or not a checkpoint"),
+        (["resume=t.txt"], "t.txt is truncated, damaged or not a checkpoint"),
+    ],
+    ids=" ".join,
+)
+def test_mistakes_in_training(words: list[str], message: str, chargen: Chargen, away: Path) -> None:
+    (away / "t.txt").write_text(TEXT, encoding="utf-8")
+    (away / "empty.txt").touch()
+    (away / "short.txt").write_text("x" * 41)
+    (away / "binary.bin").write_bytes(b"\x7fELF\xff\xfe\x00"[3:] + b"\x89PNG\xff"[:2])
+    (away / "binary.bin").write_bytes(b"\x00\x89PNG\xff")
+    (away / "zeros.txt").write_bytes(b"abc\0\0def" * 200)
+    (away / "latin.txt").write_bytes("caf\u00e9 ".encode("latin-1") * 500)
+    (away / "images").mkdir()
+    torch.save({"state_dict": {}}, away / "foreign.ckpt")
+    (away / "torn.ckpt").write_bytes((away / "foreign.ckpt").read_bytes()[:100])
+    before = sorted(away.rglob("*"))
+    code, _, err = chargen("train", *words)
+    assert code == 2
+    assert err.startswith("chargen: ")
+    assert err.count("\n") == 1
+    assert message in err
+    left = {file for file in away.rglob("*") if "data" not in file.relative_to(away).parts}
+    assert left == set(before)  # nothing was written but a cache
+
+
+def test_a_run_is_not_overwritten(chargen: Chargen, away: Path) -> None:
+    write_model(away / "r")
+    torch.save({}, away / "r" / "last.ckpt")
+    code, _, err = chargen("train", "run_dir=r", *TINY)
+    assert code == 2
+    assert "run_dir=r holds a run already: write resume=r" in err
+
+
+def test_resume_keeps_the_shape_of_a_run(chargen: Chargen, away: Path) -> None:
+    (away / "t.txt").write_text(TEXT, encoding="utf-8")
+    assert chargen("train", "t.txt", *TINY, "run_dir=r")[0] == 0
+    for words, message in (
+        (["model.cell=rnn"], "model.cell=rnn: a resumed run keeps this setting"),
+        (["batch_size=2"], "batch_size=2: a resumed run keeps this setting"),
+    ):
+        code, _, err = chargen("train", "resume=r", *words)
+        assert (code, message in err) == (2, True)
+    (away / "t.txt").write_text(TEXT.upper(), encoding="utf-8")
+    assert "has changed since" in chargen("train", "resume=r", "trainer.max_steps=9")[2]
+    assert "has changed since" in chargen("evaluate", "r")[2]
+
+
+# ------------------------------------------------------------------------------- sample
+
+
+def test_samples_come_by_seed_and_number(chargen: Chargen, away: Path) -> None:
+    write_model(away / "r")
+    first = chargen("sample", "r", "--seed", "5", "--length", "50")
+    assert first == chargen("sample", "r", "--seed", "5", "--length", "50")
+    assert first != chargen("sample", "r", "--seed", "6", "--length", "50")
+    two = chargen("sample", "r", "--seed", "5", "--length", "50", "--num-samples", "2")[1]
+    assert two.startswith("--- sample 1\n" + first[1])  # not changed by what is drawn beside it
+    assert "--- sample 2\n" in two
+    chargen("sample", "r", "--seed", "5", "--length", "50", "--output", "out.txt")
+    assert (away / "out.txt").read_text(encoding="utf-8") == first[1]
+
+
+def test_the_likeliest_text_needs_no_seed(chargen: Chargen, away: Path) -> None:
+    write_model(away / "r")
+    assert chargen("sample", "r", "--temperature", "0") == chargen("sample", "r", "--top-k", "1")
+
+
+def test_prompts_come_from_anywhere(chargen: Chargen, away: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_model(away / "r", text="白日依山尽\n")
+    (away / "prompt.txt").write_text("\ufeff白日", encoding="utf-8")
+    typed = chargen("sample", "r", "--prompt", "白日", "--seed", "1", "--length", "9")[1]
+    assert typed.startswith("白日")
+    assert chargen("sample", "r", "--prompt-file", "prompt.txt", "--seed", "1", "--length", "9")[1] == typed
+    piped = subprocess.run(
+        [sys.executable, "-m", "chargen", "sample", "r", "--prompt-file", "-", "--seed", "1", "--length", "9"],
+        input="白日".encode(),
+        capture_output=True,
+        check=True,
+    )
+    assert piped.stdout.decode() == typed
+
+
+def test_unknown_characters_are_named(chargen: Chargen, away: Path) -> None:
+    write_model(away / "r")
+    code, out, err = chargen("sample", "r", "--prompt", "a中b😀中", "--seed", "1", "--length", "5")
+    assert code == 0
+    assert out.startswith("a\ufffdb\ufffd\ufffd")
+    assert err == "chargen: the model does not know '中' '😀': read as unknown\n"
+    code, out, err = chargen("sample", "r", "--prompt", "a中", "--unknown", "error")
+    assert (code, out) == (2, "")
+    assert "'中'" in err
+
+
+def test_bytes_stream_as_characters(chargen: Chargen, away: Path) -> None:
+    """An untrained byte model writes broken UTF-8, and what is broken is shown as such."""
+    torch.manual_seed(0)
+    tokenizer = Tokenizer(map(chr, range(256)), "byte")
+    model = CharRNN(ModelSettings(tokenizer.vocab_size, "gru", 8, 1, 4))
+    (away / "r").mkdir()
+    model.to_portable(tokenizer.to_json(), {"first_id": 2}).save(away / "r" / "model.safetensors")
+    code, out, _ = chargen("sample", "r", "--prompt", "山é", "--length", "200", "--seed", "1")
+    assert code == 0
+    assert out.startswith("山é")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["sample", "r", "--temperature", "-1"], "--temperature -1.0: must be 0 or more"),
+        (["sample", "r", "--top-p", "1.5"], "--top-p 1.5: must be above 0 and at most 1"),
+        (["sample", "r", "--length", "0"], "--length 0: must be a whole number from 1 up"),
+        (["sample", "r", "--num-samples", "0"], "--num-samples 0"),
+        (["sample", "r", "--seed", "-4"], "--seed -4"),
+        (["sample", "r", "--length", "many"], "many"),
+        (["sample", "r", "--temprature", "1"], "--temprature"),
+        (["sample", "r", "--unknown", "maybe"], "maybe"),
+        (["sample", "r", "--prompt", "a", "--prompt-file", "b"], "give one of them"),
+        (["sample", "r", "--prompt-file", "nowhere"], "cannot read nowhere: No such file"),
+        (["sample", "r", "--prompt-file", "latin.txt"], "latin.txt is not UTF-8 at byte 3"),
+        (["sample", "nowhere"], "no such run: nowhere; there are r"),
+        (["sample", "empty"], "empty holds no model.safetensors and no last.ckpt"),
+        (["sample", "torn.safetensors"], "torn.safetensors is truncated"),
+        (["sample", "latin.txt"], "latin.txt is truncated or not a safetensors file"),
+        (["sample", "foreign.ckpt"], "foreign.ckpt is a checkpoint of another program"),
+        (["evaluate", "r", "--text", "nowhere"], "cannot read nowhere"),
+        (["evaluate", "r", "--text", "void.txt"], "no text to score"),
+        (["plot", "empty"], "empty holds no metrics.csv"),
+        (["simple"], "simple"),
+    ],
+    ids=" ".join,
+)
+def test_mistakes_elsewhere(words: list[str], message: str, chargen: Chargen, away: Path) -> None:
+    write_model(away / "r")
+    write_model(away / "runs" / "r")
+    (away / "empty").mkdir()
+    (away / "void.txt").touch()
+    (away / "latin.txt").write_bytes("caf\u00e9".encode("latin-1"))
+    (away / "torn.safetensors").write_bytes((away / "r" / "model.safetensors").read_bytes()[:-1])
+    torch.save({"state_dict": {}}, away / "foreign.ckpt")
+    code, out, err = chargen(*words)
+    assert code == 2, out
+    assert err.startswith("chargen: ")
+    assert err.count("\n") == 1
+    assert message in err
+
+
+def test_no_run_yet(chargen: Chargen) -> None:
+    code, _, err = chargen("sample")
+    assert code == 2
+    assert "there is no run in runs/ yet: train one with `chargen train`" in err
+
+
+def test_a_closed_pipe_is_no_error(away: Path) -> None:
+    write_model(away / "r")
+    command = f"{sys.executable} -m chargen sample r --length 200000 --seed 1 --through | head -c 20"
+    result = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert len(result.stdout) == 20
+
+
+def test_an_interrupt_ends_cleanly(away: Path) -> None:
+    write_model(away / "r")
+    run = subprocess.Popen(
+        [sys.executable, "-m", "chargen", "sample", "r", "--length", "10000000", "--through"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )
+    assert run.stdout is not None
+    assert run.stdout.read(1)  # it writes: characters come before the end
+    run.send_signal(signal.SIGINT)
+    _, err = run.communicate(timeout=20)
+    assert (run.returncode, err) == (130, b"")
+
+
+# ------------------------------------------------------------------------------- evaluate, plot
+
+
+def test_another_text_is_scored(chargen: Chargen, away: Path) -> None:
+    """A model whose every character is equally likely scores log2 V on anything, unknown ones included."""
+    tokenizer = Tokenizer("abc \n")
+    model = CharRNN(ModelSettings(tokenizer.vocab_size, "gru", 8, 1, 4))
+    torch.nn.init.zeros_(model.head.weight)
+    (away / "r").mkdir()
+    model.to_portable(tokenizer.to_json(), {"first_id": 2}).save(away / "r" / "model.safetensors")
+    (away / "other.txt").write_text("abc中" * 100, encoding="utf-8")
+    code, out, _ = chargen("evaluate", "r", "--text", "other.txt")
+    assert code == 0
+    assert "other.txt: 400 characters" in out
+    assert "100 of them are unknown" in out
+    assert out.count(f"{np.log2(7):.4f}") == 2
+
+
+def test_the_curve_is_drawn(chargen: Chargen, away: Path) -> None:
+    (away / "r").mkdir()
+    rows = "update,seconds,train_nats_per_char,validation_nats_per_char,learning_rate\n1,1.0,3.0,,0.1\n2,2.0,2.0,2.5,0.2\n"
+    (away / "r" / "metrics.csv").write_text(rows)
+    code, out, _ = chargen("plot", "r")
+    assert (code, out.strip()) == (0, "r/curve.png")
+    assert (away / "r" / "curve.png").read_bytes().startswith(b"\x89PNG")

@@ -1,0 +1,344 @@
+"""Text becomes the right ids from every kind of file, once, and says what is wrong with it."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import json
+import threading
+import unicodedata
+import zipfile
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import chargen.corpus
+from chargen.corpus import Corpus, fetch, find_files, prepare
+from chargen.tokenizer import END_ID, UNKNOWN_ID
+
+
+def encoded(path: object, folder: Path, **settings) -> Corpus:
+    settings = {"validation_fraction": 0.3, **settings}
+    return prepare("text", folder / "cache", path=path if isinstance(path, list) else str(path), **settings)
+
+
+def text_of(corpus: Corpus) -> list[str]:
+    """The articles, decoded."""
+    ids = corpus.ids.tolist()
+    articles, article = [], []
+    for id in [*ids, END_ID]:
+        if id == END_ID:
+            articles.append(corpus.tokenizer.decode(article))
+            article = []
+        else:
+            article.append(id)
+    return articles
+
+
+@pytest.fixture
+def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three bytes at a time, so that every boundary is met."""
+    monkeypatch.setattr(chargen.corpus, "CHUNK_BYTES", 3)
+
+
+# ------------------------------------------------------------------------------- kinds of files
+
+
+def test_one_file_is_one_article(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("to be or not to be\n", encoding="utf-8")
+    corpus = encoded(tmp_path / "a.txt", tmp_path)
+    assert text_of(corpus) == ["to be or not to be\n"]
+    assert corpus.sha256 == hashlib.sha256(b"to be or not to be\n").hexdigest()
+    assert (len(corpus.train), len(corpus.validation)) == (13, 7)  # one id of context stands before the held-out six
+    assert corpus.first_id == corpus.tokenizer.encode("\n")[0]
+
+
+def test_a_folder_is_its_articles(tmp_path: Path) -> None:
+    (tmp_path / "in" / "deep").mkdir(parents=True)
+    (tmp_path / "in" / "b.txt").write_text("second")
+    (tmp_path / "in" / "a.md").write_text("first")
+    (tmp_path / "in" / "deep" / "c.jsonl").write_text('{"text": "third"}\n\n{"text": "fourth", "other": 1}\n')
+    (tmp_path / "in" / "deep" / "d.txt.gz").write_bytes(gzip.compress(b"fifth"))
+    (tmp_path / "in" / "empty.txt").write_text("")
+    (tmp_path / "in" / "picture.png").write_bytes(b"\x89PNG")
+    (tmp_path / "in" / ".hidden.txt").write_text("secret")
+    corpus = encoded(tmp_path / "in", tmp_path)
+    assert text_of(corpus) == ["first", "second", "third", "fourth", "fifth"]
+    assert (corpus.num_articles, corpus.first_id) == (5, END_ID)
+
+
+def test_a_glob_and_a_list(tmp_path: Path) -> None:
+    for name in ("one [x].txt", "two.txt", "three.log"):
+        (tmp_path / name).write_text(name)
+    assert [f.name for f in find_files(str(tmp_path / "t*"))] == ["three.log", "two.txt"]
+    assert [f.name for f in find_files(str(tmp_path / "one [x].txt"))] == ["one [x].txt"]
+    both = [str(tmp_path / "two.txt"), str(tmp_path / "one [x].txt")]
+    assert text_of(encoded(both, tmp_path)) == ["two.txt", "one [x].txt"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "gb18030", "big5", "utf-32"])
+@pytest.mark.usefixtures("small_pieces")
+def test_encodings(encoding: str, tmp_path: Path) -> None:
+    text = "白日依山盡\r\n黃河 into the sea\n"
+    (tmp_path / "a.txt").write_bytes(text.encode(encoding))
+    corpus = encoded(tmp_path / "a.txt", tmp_path, encoding="utf-8" if "utf-8" in encoding else encoding)
+    assert text_of(corpus) == [text]
+
+
+@pytest.mark.usefixtures("small_pieces")
+def test_newlines_on_request(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(b"a\r\nbc\r\r\nd\re\n\r")
+    assert text_of(encoded(tmp_path / "a.txt", tmp_path)) == ["a\r\nbc\r\r\nd\re\n\r"]
+    assert text_of(encoded(tmp_path / "a.txt", tmp_path, normalize_newlines=True)) == ["a\nbc\n\nd\ne\n\n"]
+
+
+@given(text=st.text(st.sampled_from("aeé\u0301\u0323\u0308 がか\u3099한\u1112\u1161\u11ab山"), min_size=4, max_size=60))
+def test_nfc_in_pieces_is_nfc_of_the_whole(text: str) -> None:
+    pieces = [text[k : k + 3] for k in range(0, len(text), 3)]
+    assert "".join(chargen.corpus._with_nfc(pieces)) == unicodedata.normalize("NFC", text)
+
+
+def test_nfc_on_request(tmp_path: Path) -> None:
+    text = "cafe\u0301 " * 3
+    (tmp_path / "a.txt").write_text(text, encoding="utf-8")
+    assert text_of(encoded(tmp_path / "a.txt", tmp_path, normalize_unicode=True)) == ["café " * 3]
+
+
+def test_the_byte_unit_takes_anything(tmp_path: Path) -> None:
+    content = bytes(range(256)) * 2
+    (tmp_path / "a.bin").write_bytes(content)
+    corpus = encoded(tmp_path / "a.bin", tmp_path, unit="byte")
+    assert (corpus.ids - 2).astype(np.uint8).tobytes() == content
+
+
+@pytest.mark.parametrize(("num_symbols", "dtype"), [(254, "uint8"), (255, "uint16")])
+def test_ids_take_the_smallest_integer(num_symbols: int, dtype: str, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("".join(map(chr, range(0x4E00, 0x4E00 + num_symbols))), encoding="utf-8")
+    assert encoded(tmp_path / "a.txt", tmp_path).ids.dtype == dtype
+
+
+def test_rare_characters_become_unknown(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("aaabbbxc aaabbbxc")
+    corpus = encoded(tmp_path / "a.txt", tmp_path, min_count=3)
+    assert corpus.tokenizer.symbols == ["a", "b"]
+    assert corpus.ids[:8].tolist() == [2, 2, 2, 3, 3, 3, UNKNOWN_ID, UNKNOWN_ID]
+
+
+def test_the_embedded_corpus_is_the_language_reference(tmp_path: Path) -> None:
+    from pydoc_data.topics import topics
+
+    corpus = prepare("python_reference", tmp_path)
+    assert text_of(corpus) == [topics[topic] for topic in sorted(topics)]
+    assert prepare("python_reference", tmp_path, unit="byte").num_articles == len(topics)
+
+
+def test_real_corpora(shared: Path, tmp_path: Path) -> None:
+    """The counts that the corpora's own page gives, and the split that everyone uses."""
+    plays = prepare("text", tmp_path, path=str(shared / "tinyshakespeare.txt"))
+    assert (len(plays.ids), len(plays.tokenizer.symbols), plays.num_train) == (1_115_394, 65, 1_003_854)
+    poems = prepare("text", tmp_path, path=str(shared / "tang_couplets.txt"))
+    assert (len(poems.ids), len(poems.tokenizer.symbols), poems.ids.dtype) == (942_681, 5_387, np.uint16)
+    assert text_of(poems) == [(shared / "tang_couplets.txt").read_text(encoding="utf-8")]
+
+
+def test_the_split_by_articles_cuts_behind_one(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps({"text": letter * 10}) + "\n" for letter in "abcdefghij"))
+    corpus = encoded(tmp_path / "a.jsonl", tmp_path, split="article", validation_fraction=0.25)
+    assert corpus.ids[corpus.num_train - 1] == END_ID
+    assert corpus.tokenizer.decode(corpus.ids[corpus.num_train :]) == "i" * 10 + "j" * 10
+
+
+# ------------------------------------------------------------------------------- the cache
+
+
+def test_the_cache_is_used_and_never_stale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = tmp_path / "a.txt"
+    text.write_text("first version")
+    encoded(text, tmp_path)
+    encodings = []
+    real = chargen.corpus._encode
+    monkeypatch.setattr(chargen.corpus, "_encode", lambda *args: (encodings.append(1), real(*args)))
+    assert text_of(encoded(text, tmp_path)) == ["first version"]
+    assert len(encodings) == 0
+    text.write_text("other version")  # as many bytes
+    assert text_of(encoded(text, tmp_path)) == ["other version"]
+    assert text_of(encoded(text, tmp_path, min_count=2)) != ["other version"]
+    assert len(encodings) == 2
+
+
+@pytest.mark.parametrize("damage", ["ids.bin", "tokenizer.json", "manifest.json", "short ids", "torn manifest"])
+def test_an_interrupted_cache_is_rebuilt(damage: str, tmp_path: Path) -> None:
+    text = tmp_path / "a.txt"
+    text.write_text("all of it, please")
+    encoded(text, tmp_path)
+    (home,) = (tmp_path / "cache" / "encoded").iterdir()
+    if damage == "short ids":
+        (home / "ids.bin").write_bytes((home / "ids.bin").read_bytes()[:-1])
+    elif damage == "torn manifest":
+        (home / "manifest.json").write_text((home / "manifest.json").read_text()[:40])
+    else:
+        (home / damage).unlink()
+    assert text_of(encoded(text, tmp_path)) == ["all of it, please"]
+
+
+# ------------------------------------------------------------------------------- mistakes
+
+
+@pytest.mark.parametrize(
+    ("content", "settings", "message"),
+    [
+        (b"", {}, "is empty"),
+        (b"a", {}, "too few"),
+        (b"abc\0def", {}, "looks binary .* corpus.unit=byte"),
+        (b"plain then \xff", {}, "is not utf-8 at byte 11: .*corpus.encoding="),
+        ("é".encode() * 5 + b"\xe9 latin", {}, "is not utf-8 at byte 10"),
+        (b"\xef\xbb\xbfabc\xff", {}, "is not utf-8 at byte 6"),
+        ("山".encode()[:2], {}, "is not utf-8 at byte 0"),
+        (b"abcd" + "山".encode()[:2], {}, "is not utf-8 at byte 4"),
+        ("ab".encode("utf-16"), {}, "UTF-16 byte order mark: write corpus.encoding=utf-16"),
+        (b"abc", {"encoding": "klingon"}, "corpus.encoding=klingon: no such encoding"),
+        (b"abc", {"encoding": "base64"}, "corpus.encoding=base64: no such encoding"),
+        (b"abc", {"min_count": 2}, "corpus.min_count=2: no character comes that often"),
+        (b"abcdef", {"split": "article"}, "corpus.split=article"),
+    ],
+)
+@pytest.mark.usefixtures("small_pieces")
+def test_mistakes_in_a_text(content: bytes, settings: dict, message: str, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        encoded(tmp_path / "a.txt", tmp_path, **settings)
+
+
+@pytest.mark.parametrize("line", ["no json", "[1]", '{"txt": "a"}', '{"text": 5}', '{"text": "\\ud800"}', "null"])
+def test_mistakes_in_json_lines(line: str, tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": "fine"}\n' + line + "\n")
+    with pytest.raises(ValueError, match="line 2: expected a JSON object"):
+        encoded(tmp_path / "a.jsonl", tmp_path)
+
+
+def test_mistakes_in_paths(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "a.txt.gz").write_bytes(gzip.compress(b"abc" * 100)[:20])
+    (tmp_path / "b.txt.gz").write_bytes(b"never compressed")
+    for path, message in (
+        ("nowhere.txt", "no such file, folder or pattern: .*nowhere"),
+        ("empty", "no text in the folder"),
+        ("a.txt.gz", "cannot read .*a.txt.gz"),
+        ("b.txt.gz", "cannot read .*b.txt.gz"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            encoded(tmp_path / path, tmp_path)
+    with pytest.raises(ValueError, match="corpus.path=FILE"):
+        prepare("text", tmp_path)
+
+
+# ------------------------------------------------------------------------------- downloads
+
+
+class Host(BaseHTTPRequestHandler):
+    """Serves `content`, whole or from where the client is; can break off in the middle."""
+
+    content = b""
+    breaks_after: int | None = None
+    ranges = True
+    asked: list[str | None] = []  # noqa: RUF012  # one list, reset by the fixture
+
+    def do_GET(self) -> None:
+        span = self.headers.get("Range")
+        type(self).asked.append(span)
+        begin = int(span.removeprefix("bytes=").rstrip("-")) if span and self.ranges else 0
+        self.send_response(206 if begin else 200)
+        self.send_header("Content-Length", str(len(self.content) - begin))
+        self.end_headers()
+        self.wfile.write(self.content[begin : self.breaks_after])
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def host() -> Iterator[type[Host]]:
+    class Fresh(Host):
+        content = b"some text to download, " * 5000
+        asked: list[str | None] = []  # noqa: RUF012
+
+    server = HTTPServer(("127.0.0.1", 0), Fresh)
+    Fresh.url = f"http://127.0.0.1:{server.server_port}/text.txt"
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield Fresh
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def get(host: type[Host], target: Path, **changes) -> Path:
+    expected = {"size": len(host.content), "sha256": hashlib.sha256(host.content).hexdigest(), **changes}
+    return fetch(host.url, target, **expected)
+
+
+def test_a_download_is_made_once(host: type[Host], tmp_path: Path) -> None:
+    for _ in range(2):
+        assert get(host, tmp_path / "t.txt").read_bytes() == host.content
+    assert host.asked == [None]
+    assert [file.name for file in tmp_path.iterdir()] == ["t.txt"]
+
+
+@pytest.mark.parametrize("ranges", [True, False])
+def test_a_broken_download_goes_on(ranges: bool, host: type[Host], tmp_path: Path) -> None:
+    host.breaks_after, host.ranges = 70_000, ranges
+    with pytest.raises(ValueError, match=r"cannot fetch t.txt .*by hand and put it at .*t\.txt"):
+        get(host, tmp_path / "t.txt")
+    assert not (tmp_path / "t.txt").exists()
+    host.breaks_after = None
+    assert get(host, tmp_path / "t.txt").read_bytes() == host.content
+    assert host.asked == [None, "bytes=70000-"]
+
+
+def test_a_finished_part_is_not_asked_for_again(host: type[Host], tmp_path: Path) -> None:
+    (tmp_path / "t.txt.part").write_bytes(host.content)
+    assert get(host, tmp_path / "t.txt").read_bytes() == host.content
+    assert host.asked == []
+
+
+def test_another_content_is_refused(host: type[Host], tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="its sha256 differs"):
+        get(host, tmp_path / "t.txt", sha256="0" * 64)
+    with pytest.raises(ValueError, match="more than the expected 10 bytes"):
+        get(host, tmp_path / "t.txt", size=10)
+    assert not (tmp_path / "t.txt").exists()
+
+
+def test_offline_says_where_to_put_it(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"by hand and put it at .*t\.txt"):
+        fetch("http://127.0.0.1:9/t.txt", tmp_path / "t.txt", 10, "0" * 64)
+    with pytest.raises(ValueError, match="is not https"):
+        fetch("http://example.org/t.txt", tmp_path / "t.txt", 10, "0" * 64)
+
+
+def test_a_file_put_there_by_hand_is_used(host: type[Host], tmp_path: Path) -> None:
+    (tmp_path / "t.txt").write_bytes(host.content)
+    get(host, tmp_path / "t.txt")
+    assert host.asked == []
+    (tmp_path / "t.txt").write_bytes(b"something else")
+    with pytest.raises(ValueError, match="is not the file that is expected"):
+        get(host, tmp_path / "t.txt")
+
+
+def test_an_archive_is_opened(host: type[Host], tmp_path: Path) -> None:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("inside", b"the text itself")
+    host.content = packed.getvalue()
+    for _ in range(2):
+        assert get(host, tmp_path / "t.zip").read_bytes() == b"the text itself"
+    assert host.asked == [None]
+    host.content = b"no archive"
+    with pytest.raises(ValueError, match="not a zip archive"):
+        get(host, tmp_path / "u.zip")

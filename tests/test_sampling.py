@@ -1,0 +1,160 @@
+"""The numpy network is the torch one; the choice is a distribution; generation is the naive loop."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from conftest import CELLS as NAMES
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from chargen.model import CharRNN, ModelSettings
+from chargen.sampling import Choice, NumpyRNN, generate
+from chargen.tokenizer import END_ID, UNKNOWN_ID
+
+V = 9
+
+
+def pair(cell: str = "gru", **changes) -> tuple[CharRNN, NumpyRNN]:
+    torch.manual_seed(6)
+    settings = dict(vocab_size=V, cell=cell, hidden_size=12, num_layers=2, embedding_size=5, **changes)
+    model = CharRNN(ModelSettings(**settings)).eval()
+    for weight in model.parameters():  # biases too, and large enough to matter
+        torch.nn.init.normal_(weight, std=0.7)
+    return model, NumpyRNN(model.to_portable("", {}))
+
+
+@pytest.mark.parametrize("residual", [False, True])
+@pytest.mark.parametrize("cell", NAMES)
+def test_equals_torch(cell: str, residual: bool) -> None:
+    model, twin = pair(cell, residual=residual)
+    ids = torch.randint(V, (1, 30))
+    with torch.no_grad():
+        expected = model(ids)[0][0]
+    states = twin.zero_state()
+    for tick, id in enumerate(ids[0].tolist()):
+        logits, states = twin.tick(id, states)
+        # float32: products of 12 terms, summed in another order, through 30 ticks
+        np.testing.assert_allclose(logits, expected[tick].numpy(), rtol=1e-4, atol=1e-5)
+
+
+logit_vectors = arrays(np.float32, st.integers(2, 20), elements=st.floats(-30, 30, width=32))
+choices = st.builds(
+    Choice,
+    temperature=st.floats(0.05, 5),
+    top_k=st.integers(0, 25),
+    top_p=st.floats(0.01, 1),
+    min_p=st.floats(0, 1),
+)
+
+
+@given(logit_vectors, choices)
+def test_it_is_a_distribution(logits: np.ndarray, choice: Choice) -> None:
+    p = choice.probabilities(logits)
+    assert (p >= 0).all()
+    assert p.sum() == pytest.approx(1)
+    assert p[logits.argmax()] > 0  # the likeliest is never cut
+
+
+@given(logit_vectors, st.floats(0.05, 5))
+def test_temperature_is_the_closed_form(logits: np.ndarray, temperature: float) -> None:
+    expected = torch.softmax(torch.tensor(logits, dtype=torch.double) / temperature, 0)
+    np.testing.assert_allclose(Choice(temperature).probabilities(logits), expected.numpy(), rtol=1e-9, atol=1e-12)
+
+
+@given(logit_vectors, st.floats(0.01, 0.999))
+def test_the_nucleus_is_minimal(logits: np.ndarray, top_p: float) -> None:
+    """It holds top_p, and without its least likely member it would not."""
+    full = Choice(1.0).probabilities(logits)
+    kept = Choice(1.0, top_p=top_p).probabilities(logits) > 0
+    assert full[kept].sum() >= top_p - 1e-9
+    assert full[kept].sum() - full[kept].min() < top_p + 1e-9
+    assert not kept.all() or full[kept].sum() == pytest.approx(1)
+    assert full[kept].min() >= full[~kept].max(initial=0)
+
+
+@given(logit_vectors, st.integers(1, 25))
+def test_top_k_keeps_k(logits: np.ndarray, top_k: int) -> None:
+    full = Choice(1.0).probabilities(logits)
+    cut = Choice(1.0, top_k=top_k).probabilities(logits)
+    assert (cut > 0).sum() <= top_k
+    assert np.sort(full)[-top_k:].sum() == pytest.approx(full[cut > 0].sum(), abs=1e-9)
+    np.testing.assert_allclose(cut[cut > 0], full[cut > 0] / full[cut > 0].sum())
+
+
+@given(logit_vectors, st.floats(0, 1))
+def test_min_p_is_its_definition(logits: np.ndarray, min_p: float) -> None:
+    full = Choice(1.0).probabilities(logits)
+    wanted = np.where(full >= min_p * full.max(), full, 0)
+    np.testing.assert_allclose(Choice(1.0, min_p=min_p).probabilities(logits), wanted / wanted.sum(), atol=1e-12)
+
+
+@given(logit_vectors)
+def test_temperature_zero_is_argmax(logits: np.ndarray) -> None:
+    random = np.random.default_rng(0)
+    assert Choice(0.0).draw(logits, random) == logits.argmax()
+
+
+def test_draws_follow_the_distribution() -> None:
+    """20,000 draws; five standard deviations of a frequency are at most 0.018."""
+    logits = np.array([1.0, 0.0, -1.0, 2.0, -np.inf])
+    choice, random = Choice(1.0), np.random.default_rng(8)
+    frequencies = np.bincount([choice.draw(logits, random) for _ in range(20_000)], minlength=5) / 20_000
+    np.testing.assert_allclose(frequencies, choice.probabilities(logits), atol=0.018)
+    assert frequencies[4] == 0
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"temperature": -1.0}, "--temperature -1.0"),
+        ({"temperature": float("nan")}, "--temperature nan"),
+        ({"top_k": -1}, "--top-k -1"),
+        ({"top_p": 0.0}, "--top-p 0.0"),
+        ({"top_p": 1.5}, "--top-p 1.5"),
+        ({"min_p": 2.0}, "--min-p 2.0"),
+    ],
+)
+def test_values_out_of_range_are_named(settings: dict, named: str) -> None:
+    with pytest.raises(ValueError, match=named):
+        Choice(**settings)
+
+
+@pytest.mark.parametrize("cell", NAMES)
+def test_the_likeliest_text_is_the_naive_loops(cell: str) -> None:
+    """Temperature 0 against torch reading the whole text anew for every character."""
+    model, twin = pair(cell)
+    with torch.no_grad():
+        model.head.bias[END_ID] = -100.0
+        twin = NumpyRNN(model.to_portable("", {}))
+        text = [3, 4, 5]
+        for _ in range(25):
+            logits = model(torch.tensor([text]))[0][0, -1]
+            logits[UNKNOWN_ID] = -torch.inf
+            text.append(int(logits.argmax()))
+    assert list(generate(twin, [3, 4, 5], 25, Choice(0.0), np.random.default_rng())) == text[3:]
+
+
+def test_a_seed_is_a_text_and_the_end_stops_it() -> None:
+    _, twin = pair()
+
+    def write(seed: int, **settings) -> list[int]:
+        return list(generate(twin, [2], 300, Choice(1.0), np.random.default_rng(seed), **settings))
+
+    assert write(1, through=True) == write(1, through=True)
+    assert write(1, through=True) != write(2, through=True)
+    through, stopped = write(1, through=True), write(1)
+    assert len(through) == 300
+    assert END_ID in through
+    assert stopped == through[: through.index(END_ID)]
+    assert UNKNOWN_ID not in through
+
+
+def test_weights_that_do_not_fit_are_refused() -> None:
+    model, _ = pair()
+    portable = model.to_portable("", {})
+    del portable.weights["recurrence.weight_hh_l1"]
+    with pytest.raises(ValueError, match="do not fit"):
+        NumpyRNN(portable)

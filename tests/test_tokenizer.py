@@ -1,0 +1,102 @@
+"""The tokenizer is a dictionary, loses nothing, and the `tokenizers` package reads its file alone."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tokenizers import Tokenizer as Library
+
+from chargen.tokenizer import END_ID, REPLACEMENT, UNKNOWN_ID, Tokenizer
+
+AWKWARD = [
+    "",
+    "a",
+    "[UNK] and [END] are only letters here",
+    "a\r\nb\n\nc\td",
+    "白日依山尽，黄河入海流。",
+    "😀 👩‍👩‍👧 e\u0301 \u202eright to left",
+    "\u00a0\u2028\ufeff\x00\x7f",
+    "  spaces   stay  ",
+]
+UNITS = ("character", "byte")
+
+
+def tokenizer_for(text: str, unit: str) -> Tokenizer:
+    return Tokenizer(text if unit == "character" else map(chr, range(256)), unit)
+
+
+@pytest.mark.parametrize("text", AWKWARD)
+def test_equals_five_lines_of_python(text: str) -> None:
+    vocabulary = {character: id for id, character in enumerate(sorted(set(text)), start=2)}
+    ids = [vocabulary[character] for character in text]
+    tokenizer = Tokenizer(text)
+    assert tokenizer.encode(text).tolist() == ids
+    assert tokenizer.vocab_size == len(vocabulary) + 2
+
+
+@pytest.mark.parametrize("unit", UNITS)
+@pytest.mark.parametrize("text", AWKWARD)
+def test_nothing_is_lost_and_the_library_agrees(text: str, unit: str) -> None:
+    tokenizer = tokenizer_for(text, unit)
+    ids = tokenizer.encode(text).tolist()
+    library = Library.from_str(tokenizer.to_json())
+    assert tokenizer.decode(ids) == text
+    assert library.encode(text).ids == ids
+    assert library.decode(ids) == text
+
+
+@given(st.text())
+def test_nothing_is_lost_in_any_text(text: str) -> None:
+    tokenizer = Tokenizer(text)
+    assert tokenizer.decode(tokenizer.encode(text)) == text
+
+
+@given(st.text(st.characters(codec="utf-8")))
+def test_nothing_is_lost_in_bytes(text: str) -> None:
+    tokenizer = Tokenizer(map(chr, range(256)), "byte")
+    assert tokenizer.encode(text).tolist() == [2 + byte for byte in text.encode()]
+    assert tokenizer.decode(tokenizer.encode(text)) == text
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_the_file_goes_there_and_back(unit: str) -> None:
+    tokenizer = Tokenizer("abc é\n" if unit == "byte" else "abc 山\n😀", unit)
+    again = Tokenizer.from_json(tokenizer.to_json())
+    assert (again.symbols, again.unit) == (tokenizer.symbols, tokenizer.unit)
+
+
+def test_unknown_characters() -> None:
+    tokenizer = Tokenizer("abc")
+    assert tokenizer.encode("a山c\U0010ffff").tolist() == [2, UNKNOWN_ID, 4, UNKNOWN_ID]
+    assert tokenizer.decode([2, UNKNOWN_ID, 4]) == f"a{REPLACEMENT}c"
+    assert tokenizer.unknown("xaxb山") == ["x", "山"]
+    assert Library.from_str(tokenizer.to_json()).encode("a山").ids == [2, UNKNOWN_ID]
+    assert Tokenizer(map(chr, b"abc"), "byte").unknown("aé") == ["é"]
+
+
+def test_the_names_of_the_special_ids_cannot_be_spelled() -> None:
+    tokenizer = Tokenizer("[UNKED]")
+    assert {UNKNOWN_ID, END_ID}.isdisjoint(tokenizer.encode("[UNK][END]").tolist())
+
+
+def test_bytes_come_out_when_their_character_is_complete() -> None:
+    decoder = Tokenizer(map(chr, range(256)), "byte").decoder()
+    first, second, third = "山".encode()
+    assert [decoder.decode(2 + byte) for byte in (first, second, third, ord("!"))] == ["", "", "山", "!"]
+    assert decoder.decode(2 + first) + decoder.flush() == REPLACEMENT
+    assert decoder.decode(2 + first) + decoder.decode(END_ID) == REPLACEMENT
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{}", "[1]", Tokenizer("ab").to_json().replace('"a":2', '"a":3').replace('"b":3', '"b":2')]
+)
+def test_another_file_is_refused(content: str) -> None:
+    with pytest.raises(ValueError, match="tokenizer"):
+        Tokenizer.from_json(content)
+
+
+@pytest.mark.parametrize(("symbols", "unit"), [(["ab"], "character"), (["山"], "byte")])
+def test_symbols_are_single(symbols: list[str], unit: str) -> None:
+    with pytest.raises(ValueError, match="symbol"):
+        Tokenizer(symbols, unit)

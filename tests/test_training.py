@@ -1,0 +1,282 @@
+"""Training under Lightning is plain truncated BPTT, and stopping it changes nothing."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import CELLS as NAMES
+from lightning.pytorch import Callback, Trainer
+from torch import nn
+from torch.nn import functional as F
+
+from chargen.callbacks import Save, WholeCheckpoints
+from chargen.corpus import Corpus
+from chargen.lanes import TextData
+from chargen.tokenizer import Tokenizer
+from chargen.training import CharLanguageModel, learning_rate
+
+B, T, V = 3, 5, 9
+WINDOWS = 6  # of one pass: the last one is shorter
+OPTIMIZER = dict(
+    learning_rate=0.01, weight_decay=0.1, beta1=0.9, beta2=0.99, warmup_updates=3, final_fraction=0.1
+)
+
+
+def corpus() -> Corpus:
+    ids = np.random.default_rng(0).integers(2, V, size=1 + B * (WINDOWS * T - 2) + 40).astype(np.uint8)
+    return Corpus("random", ids, Tokenizer("abcdefg"), "0" * 64, 1, 1 + B * (WINDOWS * T - 2))
+
+
+def module_for(cell: str, total: int, **shape: Any) -> CharLanguageModel:
+    torch.manual_seed(1)
+    shape = {"num_layers": 2, "dropout": 0.3, **shape}
+    model = dict(vocab_size=V, cell=cell, hidden_size=7, embedding_size=4, **shape)
+    module = CharLanguageModel(model, dict(OPTIMIZER), Tokenizer("abcdefg").to_json(), {})
+    module.total_updates = total
+    return module
+
+
+class Crash(Callback):
+    """The power goes at update `at`, behind the checkpoint of that update."""
+
+    def __init__(self, at: int) -> None:
+        self.at = at
+
+    def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
+        if trainer.global_step == self.at:
+            raise ZeroDivisionError("the power is gone")
+
+
+class Watch(Callback):
+    """Writes down what every update reports."""
+
+    def __init__(self) -> None:
+        self.seen: list[dict[str, float]] = []
+
+    def on_train_batch_end(self, trainer: Trainer, module: Any, *_: Any) -> None:
+        self.seen.append({**module.take_means(), "rate": module.learning_rate})
+
+
+def run(module: CharLanguageModel, folder: Path, *callbacks: Callback, resume: Path | None = None, **settings: Any):
+    """Trains to the module's last update."""
+    defaults = dict(max_steps=module.total_updates, max_epochs=-1, gradient_clip_val=0.3, num_sanity_val_steps=0, logger=False)
+    settings = {**defaults, **settings}
+    trainer = Trainer(
+        accelerator="cpu",
+        callbacks=list(callbacks),
+        plugins=[WholeCheckpoints()],
+        default_root_dir=folder,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=any(isinstance(callback, Save) for callback in callbacks),
+        use_distributed_sampler=False,
+        **settings,
+    )
+    trainer.fit(module, datamodule=TextData(corpus(), B, T), ckpt_path=resume, weights_only=True)
+    return trainer
+
+
+# ------------------------------------------------------------------------------- what is learned
+
+
+def plain_loop(module: CharLanguageModel, total: int, clip: float) -> tuple[dict[str, torch.Tensor], list[float]]:
+    """The same training without chargen: torch.nn, slices of the text, AdamW, clip_grad_norm_."""
+    settings = module.model.settings
+    kind = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}[settings.cell]
+    net = kind(settings.embedding_size, settings.hidden_size, settings.num_layers, batch_first=True).double()
+    net.load_state_dict(module.model.recurrence.state_dict())
+    embedding = nn.Embedding(V, settings.embedding_size).double()
+    embedding.load_state_dict(module.model.embedding.state_dict())
+    head = nn.Linear(settings.hidden_size, V).double()
+    head.load_state_dict(module.model.head.state_dict())
+    parts = {"embedding": embedding, "recurrence": net, "head": head}
+    parameters = [p for part in parts.values() for p in part.parameters()]
+    groups = [
+        {"params": [p for p in parameters if p.dim() > 1], "weight_decay": OPTIMIZER["weight_decay"]},
+        {"params": [p for p in parameters if p.dim() < 2], "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=1.0, betas=(OPTIMIZER["beta1"], OPTIMIZER["beta2"]))
+    text = torch.from_numpy(corpus().train.astype(np.int64))
+    lane = (len(text) - 1) // B
+    norms, state, place = [], None, 0
+    for update in range(total):
+        end = min(place + T, lane)
+        starts = [b * lane for b in range(B)]
+        inputs = torch.stack([text[s + place : s + end] for s in starts])
+        targets = torch.stack([text[s + place + 1 : s + end + 1] for s in starts])
+        outputs, state = net(embedding(inputs), state)
+        state = tuple(part.detach() for part in state) if isinstance(state, tuple) else state.detach()
+        optimizer.zero_grad()
+        F.cross_entropy(head(outputs).flatten(0, 1), targets.flatten()).backward()
+        norms.append(nn.utils.clip_grad_norm_(parameters, clip).item())
+        warm = min(1.0, (update + 1) / (min(OPTIMIZER["warmup_updates"], total // 10) + 1))
+        cosine = 0.5 * (1 + math.cos(math.pi * update / total))
+        for group in optimizer.param_groups:
+            group["lr"] = OPTIMIZER["learning_rate"] * warm * (0.1 + 0.9 * cosine)
+        optimizer.step()
+        place = end
+        if place == lane:
+            place, state = 0, None
+    return {f"{n}.{k}": v for n, part in parts.items() for k, v in part.state_dict().items()}, norms
+
+
+@pytest.mark.parametrize(("cell", "clip"), [("rnn", 0.57), ("lstm", 0.33), ("gru", 0.35)])
+def test_equals_a_plain_loop(cell: str, clip: float, tmp_path: Path) -> None:
+    """Two passes and a bit, in float64: weights, pre-clip norms and the fraction clipped."""
+    module, watch = module_for(cell, 14, dropout=0.0).double(), Watch()
+    expected, norms = plain_loop(module, 14, clip)
+    run(module, tmp_path, watch, precision="64-true", gradient_clip_val=clip)
+    for name, value in module.model.state_dict().items():
+        torch.testing.assert_close(value, expected[name], rtol=1e-8, atol=1e-10)
+    assert [seen["gradient_norm"] for seen in watch.seen] == pytest.approx(norms, rel=1e-8)
+    assert [seen["clip_fraction"] for seen in watch.seen] == [float(norm > clip) for norm in norms]
+    assert 0 < sum(norm > clip for norm in norms) < len(norms)  # both cases were met
+
+
+@pytest.mark.parametrize(
+    "settings", [{"gradient_clip_val": None}, {"gradient_clip_val": 0.01, "gradient_clip_algorithm": "value"}]
+)
+def test_the_norm_is_known_without_clipping_by_it(settings: dict, tmp_path: Path) -> None:
+    module, watch = module_for("gru", 4), Watch()
+    run(module, tmp_path, watch, **settings)
+    assert all(seen["gradient_norm"] > 0 and seen["clip_fraction"] == 0 for seen in watch.seen)
+    largest = max(p.grad.abs().max().item() for p in module.parameters())
+    assert (largest <= 0.01 + 1e-9) == ("gradient_clip_algorithm" in settings)
+
+
+def test_validation_and_the_sanity_check_leave_no_trace(tmp_path: Path) -> None:
+    """With dropout, so that a draw too many would show."""
+    quiet = module_for("lstm", 13)
+    run(quiet, tmp_path, limit_val_batches=0)
+    watched = module_for("lstm", 13)
+    trainer = run(watched, tmp_path, val_check_interval=2, check_val_every_n_epoch=None, num_sanity_val_steps=2)
+    assert trainer.callback_metrics["validation_nats_per_char"] > 0
+    for name, value in watched.state_dict().items():
+        assert torch.equal(value, quiet.state_dict()[name]), name
+
+
+@pytest.mark.parametrize("total", [None, 20, 1000])
+def test_the_learning_rate_rises_and_falls(total: int | None) -> None:
+    rates = [learning_rate(update, total, 1.0, 50, 0.1) for update in range((total or 1000) + 1)]
+    peak = min(50, total // 10) if total else 50
+    assert rates[0] == pytest.approx(1 / (peak + 1), rel=0.01)
+    assert rates.index(max(rates)) == pytest.approx(peak, abs=1)
+    assert all(a <= b for a, b in zip(rates[:peak], rates[1 : peak + 1], strict=True))
+    assert all(a >= b for a, b in zip(rates[peak:], rates[peak + 1 :], strict=False))
+    assert rates[-1] == pytest.approx(0.1 if total else 1.0)
+
+
+# ------------------------------------------------------------------------------- stopping and going on
+
+
+def everything(checkpoint: Path) -> dict[str, torch.Tensor]:
+    """Every tensor in a checkpoint, by its path."""
+    found: dict[str, torch.Tensor] = {}
+
+    def walk(path: str, value: Any) -> None:
+        if isinstance(value, torch.Tensor):
+            found[path] = value
+        elif isinstance(value, dict):
+            for key, inner in value.items():
+                walk(f"{path}.{key}", inner)
+        elif isinstance(value, (list, tuple)):
+            for place, inner in enumerate(value):
+                walk(f"{path}.{place}", inner)
+
+    content = torch.load(checkpoint, weights_only=True)
+    for part in ("state_dict", "optimizer_states", "chargen"):
+        walk(part, content[part])
+    return found
+
+
+TOTAL = 20  # three passes and two windows
+VALIDATE = dict(val_check_interval=4, check_val_every_n_epoch=None)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The last checkpoint of a run of each cell that nobody disturbed."""
+    folder = tmp_path_factory.mktemp("whole")
+    for cell in NAMES:
+        run(module_for(cell, TOTAL), folder, Save(folder / f"{cell}.ckpt", every_updates=TOTAL), **VALIDATE)
+    return {cell: folder / f"{cell}.ckpt" for cell in NAMES}
+
+
+@pytest.mark.parametrize(
+    ("crash", "every"),
+    [(1, 1), (4, 1), (5, 1), (6, 1), (7, 1), (12, 1), (16, 1), (11, 4), (19, 6)],
+    ids=lambda value: str(value),
+)
+@pytest.mark.parametrize("cell", NAMES)
+def test_a_crashed_run_ends_with_the_same_bits(
+    cell: str, crash: int, every: int, uninterrupted: dict[str, Path], tmp_path: Path
+) -> None:
+    """Weights, optimizer, carry and generators, with dropout and clipping on.
+
+    Cuts at 6 and 12 fall on the end of a pass, at 4, 12 and 16 on a validation; with `every` above 1
+    updates are lost and done again.
+    """
+    last = tmp_path / "last.ckpt"
+    with pytest.raises(ZeroDivisionError):
+        run(module_for(cell, TOTAL), tmp_path, Save(last, every_updates=every), Crash(crash), **VALIDATE)
+    torch.manual_seed(99)  # whatever the new process draws before it goes on
+    run(module_for(cell, TOTAL), tmp_path, Save(last, every_updates=TOTAL), resume=last, **VALIDATE)
+    got, want = everything(last), everything(uninterrupted[cell])
+    assert got.keys() == want.keys()
+    assert len([name for name in want if "carry" in name]) == 2 * (2 if cell == "lstm" else 1)
+    for name, value in want.items():
+        assert torch.equal(got[name], value), name
+
+
+def test_crashing_again_and_again(uninterrupted: dict[str, Path], tmp_path: Path) -> None:
+    last = tmp_path / "last.ckpt"
+    for crash in range(2, TOTAL, 3):
+        with pytest.raises(ZeroDivisionError):
+            resume = last if last.exists() else None
+            run(module_for("gru", TOTAL), tmp_path, Save(last, every_updates=2), Crash(crash), resume=resume, **VALIDATE)
+    run(module_for("gru", TOTAL), tmp_path, Save(last, every_updates=TOTAL), resume=last, **VALIDATE)
+    got, want = everything(last), everything(uninterrupted["gru"])
+    assert all(torch.equal(got[name], value) for name, value in want.items())
+
+
+def test_the_comparison_can_fail(uninterrupted: dict[str, Path], tmp_path: Path) -> None:
+    """Without the carry, or without the generators, a resumed run ends elsewhere."""
+    for missing in ("carry", "generators"):
+        last = tmp_path / f"{missing}.ckpt"
+        with pytest.raises(ZeroDivisionError):
+            run(module_for("gru", TOTAL), tmp_path, Save(last, every_updates=1), Crash(9), **VALIDATE)
+        content = torch.load(last, weights_only=True)
+        if missing == "carry":
+            content["chargen"]["carry"] = None
+        else:
+            content["chargen"]["generators"]["torch"] = torch.Generator().manual_seed(5).get_state()
+        torch.save(content, last)
+        torch.manual_seed(99)
+        run(module_for("gru", TOTAL), tmp_path, Save(last, every_updates=TOTAL), resume=last, **VALIDATE)
+        got, want = everything(last), everything(uninterrupted["gru"])
+        assert not torch.equal(got["state_dict.model.head.weight"], want["state_dict.model.head.weight"]), missing
+
+
+def test_checkpoints_hold_only_data(uninterrupted: dict[str, Path]) -> None:
+    """Lightning's own loader builds the module from one, with weights_only."""
+    module = CharLanguageModel.load_from_checkpoint(uninterrupted["lstm"], weights_only=True, map_location="cpu")
+    assert module.model.settings.cell == "lstm"
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("cell", NAMES)
+def test_the_gpu_learns_the_same(cell: str, tmp_path: Path) -> None:
+    """Float64 on both, so that only the order of sums differs."""
+    on_cpu, on_gpu = module_for(cell, 12, dropout=0.0), module_for(cell, 12, dropout=0.0)
+    run(on_cpu, tmp_path, precision="64-true")
+    settings = {"max_steps": 12, "max_epochs": -1, "gradient_clip_val": 0.5, "precision": "64-true"}
+    Trainer(accelerator="gpu", devices=1, logger=False, enable_progress_bar=False, num_sanity_val_steps=0,
+            use_distributed_sampler=False, enable_checkpointing=False, **settings).fit(
+        on_gpu, datamodule=TextData(corpus(), B, T))  # fmt: skip
+    for name, value in on_gpu.state_dict().items():
+        torch.testing.assert_close(value.cpu(), on_cpu.state_dict()[name], rtol=1e-8, atol=1e-10)
