@@ -133,9 +133,7 @@ def test_impossible_values_are_named(overrides: str, message: str) -> None:
         read(composed(overrides))
 
 
-@pytest.mark.parametrize(
-    ("max_time", "seconds"), [("00:00:03:00", 180), ("01:02:03:04", 93784), ({"minutes": 2}, 120)]
-)
+@pytest.mark.parametrize(("max_time", "seconds"), [("00:00:03:00", 180), ("01:02:03:04", 93784), ({"minutes": 2}, 120)])
 def test_times_are_lightnings(max_time: Any, seconds: int) -> None:
     assert run_seconds(max_time) == seconds
 

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chargen.lanes import IGNORED, Lanes
+from chargen.lanes import IGNORED, Lanes, Reading
 
 
 def rejoined(lanes: Lanes) -> tuple[list[list[int]], list[list[int]]]:
@@ -43,11 +43,11 @@ def test_windows_touch_and_only_the_first_starts() -> None:
 @pytest.mark.parametrize("position", range(6))
 def test_a_pass_goes_on_at_the_exact_window(position: int) -> None:
     whole = list(Lanes(np.arange(101), 4, 6))
-    first = Lanes(np.arange(101), 4, 6)
+    first = Reading(Lanes(np.arange(101), 4, 6))
     iterator = iter(first)
     for _ in range(position):
         next(iterator)
-    second = Lanes(np.arange(101), 4, 6)
+    second = Reading(Lanes(np.arange(101), 4, 6))
     second.load_state_dict(first.state_dict())
     rest = list(second)
     expected = whole[position:] or whole  # a pass that was over begins again
@@ -58,10 +58,20 @@ def test_a_pass_goes_on_at_the_exact_window(position: int) -> None:
 
 
 def test_each_pass_begins_again() -> None:
-    lanes = Lanes(np.arange(101), 4, 6)
-    first, second = list(lanes), list(lanes)
-    assert len(first) == len(second) == len(lanes) == 5
+    reading = Reading(Lanes(np.arange(101), 4, 6))
+    first, second = list(reading), list(reading)
+    assert len(first) == len(second) == len(reading) == 5
     assert second[0].starts
+
+
+def test_lanes_have_no_memory_but_a_reading_has() -> None:
+    """Validation that is cut short must see the same windows each time; training must not."""
+    lanes = Lanes(np.arange(101), 4, 6)
+    assert next(iter(lanes)).starts
+    assert next(iter(lanes)).starts
+    reading = Reading(lanes)
+    assert next(iter(reading)).starts
+    assert not next(iter(reading)).starts
 
 
 @pytest.mark.parametrize("num_ranks", [1, 2, 4])

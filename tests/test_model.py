@@ -45,7 +45,9 @@ def test_equals_torch_nn(name: str, num_layers: int, direction: str) -> None:
         outputs, last = net(x, state)
         last = torch_state(name, last) if net is ours else last
         loss = outputs.sin().sum() + sum(part.cos().sum() for part in (last if name == "lstm" else (last,)))
-        results.append([outputs, *(last if name == "lstm" else (last,)), *torch.autograd.grad(loss, [x, *net.parameters()])])
+        results.append(
+            [outputs, *(last if name == "lstm" else (last,)), *torch.autograd.grad(loss, [x, *net.parameters()])]
+        )
     for got, want in zip(*results, strict=True):
         torch.testing.assert_close(got, want, rtol=1e-10, atol=1e-13)
 
@@ -103,7 +105,9 @@ def test_weights_begin_orthogonal_and_the_forget_gate_open(name: str) -> None:
 
 
 def settings(**changes) -> ModelSettings:
-    return ModelSettings(**{**dict(vocab_size=11, cell="lstm", hidden_size=8, num_layers=2, embedding_size=5), **changes})
+    return ModelSettings(
+        **{**dict(vocab_size=11, cell="lstm", hidden_size=8, num_layers=2, embedding_size=5), **changes}
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -22,9 +22,7 @@ from chargen.training import CharLanguageModel, learning_rate
 
 B, T, V = 3, 5, 9
 WINDOWS = 6  # of one pass: the last one is shorter
-OPTIMIZER = dict(
-    learning_rate=0.01, weight_decay=0.1, beta1=0.9, beta2=0.99, warmup_updates=3, final_fraction=0.1
-)
+OPTIMIZER = dict(learning_rate=0.01, weight_decay=0.1, beta1=0.9, beta2=0.99, warmup_updates=3, final_fraction=0.1)
 
 
 def corpus() -> Corpus:
@@ -64,7 +62,9 @@ class Watch(Callback):
 
 def run(module: CharLanguageModel, folder: Path, *callbacks: Callback, resume: Path | None = None, **settings: Any):
     """Trains to the module's last update."""
-    defaults = dict(max_steps=module.total_updates, max_epochs=-1, gradient_clip_val=0.3, num_sanity_val_steps=0, logger=False)
+    defaults = dict(
+        max_steps=module.total_updates, max_epochs=-1, gradient_clip_val=0.3, num_sanity_val_steps=0, logger=False
+    )
     settings = {**defaults, **settings}
     trainer = Trainer(
         accelerator="cpu",
@@ -238,7 +238,9 @@ def test_crashing_again_and_again(uninterrupted: dict[str, Path], tmp_path: Path
     for crash in range(2, TOTAL, 3):
         with pytest.raises(ZeroDivisionError):
             resume = last if last.exists() else None
-            run(module_for("gru", TOTAL), tmp_path, Save(last, every_updates=2), Crash(crash), resume=resume, **VALIDATE)
+            run(
+                module_for("gru", TOTAL), tmp_path, Save(last, every_updates=2), Crash(crash), resume=resume, **VALIDATE
+            )
     run(module_for("gru", TOTAL), tmp_path, Save(last, every_updates=TOTAL), resume=last, **VALIDATE)
     got, want = everything(last), everything(uninterrupted["gru"])
     assert all(torch.equal(got[name], value) for name, value in want.items())

@@ -109,7 +109,9 @@ class Schedule(Callback):
         left = self.max_seconds - elapsed
         more = updates_that_fit(left, seconds / updates, self._validation_seconds, self.max_seconds / VALIDATIONS)
         module.total_updates = trainer.global_step + more
-        self.say(f"{module.total_updates:,} updates fit into {duration(self.max_seconds)}: the learning rate ends there")
+        self.say(
+            f"{module.total_updates:,} updates fit into {duration(self.max_seconds)}: the learning rate ends there"
+        )
 
 
 def updates_that_fit(
@@ -184,18 +186,27 @@ class Report(Callback):
             self._show(trainer)
 
     @rank_zero_only
+    def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
+        """Logs the scores with the update they belong to."""
+        if not trainer.sanity_checking:
+            scores = {name: float(score) for name, score in trainer.callback_metrics.items()}
+            for logger in trainer.loggers:
+                logger.log_metrics(scores, step=trainer.global_step)
+
+    @rank_zero_only
     def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
         """Takes the bar away."""
-        self._bar.stop()
+        if self._bar.live.is_started:
+            self._bar.stop()
 
     @rank_zero_only
     def on_exception(self, trainer: Trainer, module: LightningModule, exception: BaseException) -> None:
         """Also when the run broke off."""
-        self._bar.stop()
+        self.on_train_end(trainer, module)
 
     def say(self, text: str) -> None:
         """A line above the bar."""
-        (self._bar.console if self._bar.live.is_started else self.console).print(text, highlight=False, markup=False)
+        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def _measure(self, trainer: Trainer) -> None:
         module = module_of(trainer)

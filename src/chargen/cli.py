@@ -23,7 +23,6 @@ import chargen
 
 if TYPE_CHECKING:
     from chargen.config import TrainConfig
-    from chargen.corpus import Corpus
     from chargen.evaluation import Score
     from chargen.portable import Portable
 
@@ -39,7 +38,8 @@ app = typer.Typer(
 Run = Annotated[
     Optional[Path],
     typer.Argument(
-        metavar="[RUN|FILE]", help="A run's folder, its model.safetensors or its last.ckpt. Without one: the newest run."
+        metavar="[RUN|FILE]",
+        help="A run's folder, its model.safetensors or its last.ckpt. Without one: the newest run.",
     ),
 ]
 
@@ -51,9 +51,6 @@ def main() -> None:
             stream.reconfigure(errors="replace")
     try:
         sys.exit(app(standalone_mode=False) or 0)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has gone: nothing to say
-        sys.exit(0)
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
     except (ValueError, OSError) as error:
@@ -63,7 +60,9 @@ def main() -> None:
     except Exception as error:
         if not hasattr(error, "format_message"):  # what typer says of its arguments
             raise
-        command = " ".join(word for word in sys.argv[1:2] if word in {c.callback.__name__ for c in app.registered_commands})
+        command = " ".join(
+            word for word in sys.argv[1:2] if word in {c.callback.__name__ for c in app.registered_commands}
+        )
         _complain(f"{error.format_message()} (see `{' '.join(('chargen', command)).strip()} --help`)")
 
 
@@ -349,9 +348,12 @@ def _writer(output: Path | None) -> Iterator[Any]:
         return
 
     def write(text: str) -> None:
-        if text:
+        try:
             sys.stdout.write(text)
             sys.stdout.flush()
+        except BrokenPipeError:  # the reader has seen enough, and nobody is there to be told so
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit() from None
 
     yield write
 
@@ -374,7 +376,9 @@ def _read_text(source: str) -> str:
 def evaluate(
     run: Run = None,
     text: Annotated[Optional[str], typer.Option(help="A text to score instead of the run's held-out one.")] = None,
-    output: Annotated[Optional[Path], typer.Option("--json", metavar="FILE", help="Write the scores there too.")] = None,
+    output: Annotated[
+        Optional[Path], typer.Option("--json", metavar="FILE", help="Write the scores there too.")
+    ] = None,
 ) -> None:
     """Nats and bits per character of a text under a model, by two protocols."""
     from rich.console import Console

@@ -130,7 +130,9 @@ def run_seconds(max_time: Any) -> float:
                 total = 0.0
         case _:
             total = 0.0
-    _require("trainer.max_time", max_time, total > 0, f"write DD:HH:MM:SS, such as {DEFAULT_MAX_TIME} for three minutes")
+    _require(
+        "trainer.max_time", max_time, total > 0, f"write DD:HH:MM:SS, such as {DEFAULT_MAX_TIME} for three minutes"
+    )
     return total
 
 
@@ -215,7 +217,9 @@ def _check(config: TrainConfig) -> None:
 
     at_least(1, sequence_length=config.sequence_length, batch_size=config.batch_size,
              early_stopping=config.early_stopping)  # fmt: skip
-    at_least(0, seed=config.seed, sample_length=config.sample_length, optimizer__warmup_updates=optimizer.warmup_updates)
+    at_least(
+        0, seed=config.seed, sample_length=config.sample_length, optimizer__warmup_updates=optimizer.warmup_updates
+    )
     _require("seed", config.seed, config.seed < 2**32, "must be below 4294967296")
     if config.logger is not None:
         one_of(LOGGERS, logger=config.logger)

@@ -26,7 +26,8 @@ import urllib.parse
 import urllib.request
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal
@@ -141,7 +142,7 @@ def prepare(
         digest = hashlib.sha256("\0".join(topics).encode()).hexdigest()
         files: list[Path] = []
 
-        def articles() -> Iterator[Article]:
+        def articles() -> Generator[Article, None, None]:
             return ([text if unit == "character" else text.encode().decode("latin-1")] for text in topics)
 
     else:
@@ -149,7 +150,7 @@ def prepare(
         digests = [sha256_of(file) for file in files]
         digest = digests[0] if len(digests) == 1 else hashlib.sha256("\n".join(digests).encode()).hexdigest()
 
-        def articles() -> Iterator[Article]:
+        def articles() -> Generator[Article, None, None]:
             for file in files:
                 yield from read_articles(file, **cleaning)
 
@@ -324,7 +325,7 @@ def _python_reference() -> list[str]:
 
 def read_articles(
     file: Path, encoding: str, unit: Unit, normalize_newlines: bool, normalize_unicode: bool
-) -> Iterator[Article]:
+) -> Generator[Article, None, None]:
     """The articles of a file, each in pieces of symbols: a line's `text` in `.jsonl`, else the whole file.
 
     Raises:
@@ -430,7 +431,9 @@ class _Cleaner:
             pieces = _with_nfc(pieces)
         for piece in pieces:
             if self.unit == "character" and "\0" in piece:
-                raise ValueError(f"{self.file} looks binary (it has NUL characters): write corpus.unit=byte to train so")
+                raise ValueError(
+                    f"{self.file} looks binary (it has NUL characters): write corpus.unit=byte to train so"
+                )
             yield piece
 
 
@@ -464,13 +467,18 @@ def _with_nfc(pieces: Iterable[str]) -> Iterator[str]:
 
 
 def _encode(
-    articles: Callable[[], Iterator[Article]], home: Path, manifest: dict[str, Any], unit: Unit, min_count: int
+    articles: Callable[[], Generator[Article, None, None]],
+    home: Path,
+    manifest: dict[str, Any],
+    unit: Unit,
+    min_count: int,
 ) -> None:
     """Reads the articles twice and writes the folder of an encoded corpus, its manifest last."""
     counts = np.zeros(sys.maxunicode + 1, dtype=np.int64)
-    for piece in (piece for article in articles() for piece in article):
-        seen = np.bincount(np.frombuffer(piece.encode("utf-32-le"), dtype=np.uint32))
-        counts[: len(seen)] += seen
+    with closing(articles()) as opened:
+        for piece in (piece for article in opened for piece in article):
+            seen = np.bincount(np.frombuffer(piece.encode("utf-32-le"), dtype=np.uint32))
+            counts[: len(seen)] += seen
     if not counts.any():
         raise ValueError(f"the corpus {manifest['name']} is empty: give a text with characters in it")
     symbols = map(chr, np.flatnonzero(counts >= max(min_count, 1)))
@@ -481,8 +489,8 @@ def _encode(
     dtype = np.min_scalar_type(tokenizer.vocab_size - 1)
 
     num_ids = num_articles = 0
-    with whole(home / "ids.bin") as temporary, open(temporary, "wb") as stream:
-        for article in articles():
+    with whole(home / "ids.bin") as temporary, open(temporary, "wb") as stream, closing(articles()) as opened:
+        for article in opened:
             begun = False
             for piece in filter(None, article):
                 if not begun and num_articles:

@@ -92,9 +92,7 @@ def _require_text(ids: np.ndarray) -> None:
 
 
 @torch.no_grad()
-def _nats(
-    model: CharRNN, inputs: np.ndarray, targets: np.ndarray, states: States | None
-) -> tuple[float, States]:
+def _nats(model: CharRNN, inputs: np.ndarray, targets: np.ndarray, states: States | None) -> tuple[float, States]:
     """The sum of -ln p over targets (B, T), and the states behind them."""
     training, device = model.training, model.head.weight.device
     model.eval()

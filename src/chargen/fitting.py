@@ -49,7 +49,6 @@ from chargen.portable import Portable
 from chargen.runs import CHECKPOINT, MODEL, load_checkpoint
 from chargen.training import VALIDATION_SCORE, CharLanguageModel
 
-
 SAMPLE_LENGTH = 600
 """Characters of the text shown at the end."""
 
@@ -144,7 +143,9 @@ def fit(
         return None
     if not (run_dir / MODEL).exists():  # a run without validation keeps its last weights
         module.model.to_portable(module.tokenizer, notes).save(run_dir / MODEL)
-    seen = _characters_seen(trainer.global_step * (settings.get("accumulate_grad_batches") or 1), windows, config, corpus)
+    seen = _characters_seen(
+        trainer.global_step * (settings.get("accumulate_grad_batches") or 1), windows, config, corpus
+    )
     return _finish(run_dir, corpus, console, clock.time_elapsed(), trainer.global_step, seen, parameters, command)
 
 
@@ -200,7 +201,7 @@ def _trainer(
         wrong = str(error).rpartition("argument ")[2].strip("'\" ")
         known = [name for name in inspect.signature(Trainer).parameters if name != "self"]
         raise ValueError(f"trainer.{wrong}: there is no such setting{nearest(wrong, known)}") from None
-    except (MisconfigurationException, RuntimeError) as error:
+    except (MisconfigurationException, RuntimeError, ValueError) as error:
         raise ValueError(f"trainer: {error}") from None
 
 
@@ -299,7 +300,7 @@ def _versions() -> dict[str, str]:
     return {
         "chargen": chargen.__version__,
         "python": platform.python_version(),
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),  # a class of its own otherwise, and checkpoints hold plain data
         "lightning": lightning.__version__,
         "numpy": np.__version__,
     }

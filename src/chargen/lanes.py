@@ -44,7 +44,7 @@ class Batch(NamedTuple):
 
 
 class Lanes:
-    """An iterable over the windows of one pass, which knows where it is.
+    """The windows of one pass over a text, in order.
 
     Args:
         ids: (N,) the text.
@@ -70,7 +70,6 @@ class Lanes:
             raise ValueError(f"batch_size={batch_size}: must be a multiple of the {num_ranks} processes")
         self.ids = ids
         self.sequence_length = sequence_length
-        self.position = 0  # windows of this pass that have been handed out
         lane_sizes = np.full(batch_size, num_targets // batch_size)
         lane_sizes[: num_targets % batch_size] += 1
         starts = np.concatenate(([0], np.cumsum(lane_sizes)[:-1]))
@@ -83,13 +82,8 @@ class Lanes:
         return math.ceil(self._longest / self.sequence_length)
 
     def __iter__(self) -> Iterator[Batch]:
-        """Goes on from `position`, or begins the text again where a pass is over."""
-        if self.position >= len(self):
-            self.position = 0
-        while self.position < len(self):
-            window = self.window(self.position)
-            self.position += 1  # before the window is used: a checkpoint written now resumes behind it
-            yield window
+        """All of them, from the start of the text."""
+        return map(self.window, range(len(self)))
 
     def window(self, position: int) -> Batch:
         """The window at `position`, counted from the start of the text."""
@@ -102,8 +96,32 @@ class Lanes:
         targets[torch.from_numpy(ticks[:-1] >= self._sizes[:, None])] = IGNORED
         return Batch(ids[:, :-1], targets, starts=position == 0)
 
+
+class Reading:
+    """Lanes being read for training: knows where it stands, and goes on from there.
+
+    Lightning asks for `__len__` too: without it, it would fetch one window ahead, and the saved
+    position would be one too far.
+    """
+
+    def __init__(self, lanes: Lanes) -> None:
+        self.lanes = lanes
+        self.position = 0  # windows of this pass that have been handed out
+
+    def __len__(self) -> int:
+        """Windows in one pass."""
+        return len(self.lanes)
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Goes on from `position`, or begins the text again where a pass is over."""
+        if self.position >= len(self):
+            self.position = 0
+        while self.position < len(self):
+            self.position += 1  # before the window is used: a checkpoint written then resumes behind it
+            yield self.lanes.window(self.position - 1)
+
     def state_dict(self) -> dict[str, int]:
-        """Where the pass is, for a checkpoint."""
+        """Where it stands, for a checkpoint."""
         return {"position": self.position}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
@@ -129,11 +147,11 @@ class TextData(LightningDataModule):
         self.batch_size = batch_size
         self.sequence_length = sequence_length
 
-    def train_dataloader(self) -> Lanes:
+    def train_dataloader(self) -> Reading:
         """B lanes of the training split; under W processes each reads B/W of them."""
         assert self.trainer is not None
         rank, num_ranks = self.trainer.global_rank, self.trainer.world_size
-        return Lanes(self.corpus.train, self.batch_size, self.sequence_length, rank, num_ranks)
+        return Reading(Lanes(self.corpus.train, self.batch_size, self.sequence_length, rank, num_ranks))
 
     def val_dataloader(self) -> Lanes:
         """Many lanes of the held-out split, the same in every process: a quick estimate while training."""

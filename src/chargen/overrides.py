@@ -96,7 +96,7 @@ def one_line(error: HydraException | OmegaConfBaseException) -> str:
         return f"{group}={choice}: there is no such {group or 'choice'}; write one of {options}"
     if found := re.search(r"Could not override '?([^'\s]+)'?\.? *No match in the defaults list", str(error)):
         return str(no_such_setting(found[1]))
-    if found := re.search(r"Value '(.*)' of type '.*' could not be converted to (\w+)", reason):
-        kind = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false"}.get(found[2], found[2])
+    if found := re.search(r"Value '(.*)' (?:of type '.*' could not be converted to|is not a valid) (\w+)", reason):
+        kind = {"Integer": "a whole number", "Float": "a number", "bool": "true or false"}.get(found[2], found[2])
         return f"{key}={found[1]}: must be {kind}"
     return f"{key}: {reason}" if key and key not in reason else reason

@@ -135,7 +135,11 @@ class Choice:
 
     def __post_init__(self) -> None:
         for holds, given, allowed in (
-            (self.temperature >= 0 and math.isfinite(self.temperature), f"--temperature {self.temperature}", "0 or more"),
+            (
+                self.temperature >= 0 and math.isfinite(self.temperature),
+                f"--temperature {self.temperature}",
+                "0 or more",
+            ),
             (self.top_k >= 0, f"--top-k {self.top_k}", "a whole number, 0 for all"),
             (0 < self.top_p <= 1, f"--top-p {self.top_p}", "above 0 and at most 1"),
             (0 <= self.min_p <= 1, f"--min-p {self.min_p}", "from 0 to 1"),

@@ -164,11 +164,11 @@ class CharLanguageModel(LightningModule):
         self._validation = (states, total + nats.double().cpu(), num_targets)
 
     def on_validation_epoch_end(self) -> None:
-        """The mean, in both units."""
+        """The mean, in both units. `Report` logs it: Lightning would count it to the update before."""
         _, total, num_targets = self._validation
         nats = total.item() / max(1, num_targets)
         scores = {VALIDATION_SCORE: nats, "validation_bits_per_char": nats / math.log(2)}
-        self.log_dict({name: torch.tensor(score, dtype=torch.float64) for name, score in scores.items()})
+        self.log_dict({name: torch.tensor(score, dtype=torch.float64) for name, score in scores.items()}, logger=False)
 
     # -------------------------------------------------------------------- stopping and going on
 

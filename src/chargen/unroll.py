@@ -50,9 +50,7 @@ def unroll_reference(
     return torch.stack(outputs), state
 
 
-def unroll(
-    cell: Cell, gates_x: Tensor, weight_hh: Tensor, bias_hh: Tensor, state: State
-) -> tuple[Tensor, State]:
+def unroll(cell: Cell, gates_x: Tensor, weight_hh: Tensor, bias_hh: Tensor, state: State) -> tuple[Tensor, State]:
     """Runs `cell` along a window with the derivative written by hand; equal to `unroll_reference`.
 
     Arguments and results are those of `unroll_reference`. It can be differentiated once.

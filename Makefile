@@ -1,0 +1,58 @@
+# chargen. `make` lists what there is; `make train` sets everything up by itself.
+
+PYTHON ?= python3
+BIN    := .venv/bin
+STAMP  := .venv/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install train sample evaluate plot test test-all lint types check format clean
+
+##@ Use it
+train: $(STAMP)  ## learn to write, three minutes; ARGS="my.txt model=medium" to change anything
+	@$(BIN)/chargen train $(ARGS)
+
+sample: $(STAMP)  ## write a text from the newest run; CKPT=runs/x  ARGS="--temperature 0.7"
+	@$(BIN)/chargen sample $(CKPT) $(ARGS)
+
+evaluate: $(STAMP)  ## score the newest run; CKPT=runs/x  ARGS="--text other.txt"
+	@$(BIN)/chargen evaluate $(CKPT) $(ARGS)
+
+plot: $(STAMP)  ## draw the learning curve of the newest run; CKPT=runs/x
+	@$(BIN)/chargen plot $(CKPT) $(ARGS)
+
+##@ Work on it
+test: $(STAMP)  ## the default tests, a few minutes
+	$(BIN)/pytest $(ARGS)
+
+test-all: $(STAMP)  ## slow ones too
+	$(BIN)/pytest -m "not gpu" $(ARGS)
+
+lint: $(STAMP)  ## ruff: rules and formatting
+	$(BIN)/ruff check src tests
+	$(BIN)/ruff format --check src tests
+
+types: $(STAMP)  ## mypy, strict
+	$(BIN)/mypy
+
+check: lint types test  ## all that has to pass
+
+format: $(STAMP)  ## let ruff mend what it can
+	$(BIN)/ruff check --fix src tests
+	$(BIN)/ruff format src tests
+
+##@ Set up
+install: $(STAMP)  ## .venv with chargen in it, versions from constraints.txt
+
+$(STAMP): pyproject.toml constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "installing chargen into .venv (torch is large: a minute or more)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[plots,dev]"
+	@touch $(STAMP)
+
+clean:  ## remove .venv and caches; runs and data stay
+	rm -rf .venv build .pytest_cache .mypy_cache .ruff_cache src/*.egg-info
+
+help:
+	@awk 'BEGIN {FS = ":.*##"} \
+	  /^##@/ {printf "\n%s\n", substr($$0, 5)} \
+	  /^[a-z-]+:.*##/ {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
