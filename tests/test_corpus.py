@@ -234,7 +234,7 @@ def test_mistakes_in_paths(tmp_path: Path) -> None:
     ):
         with pytest.raises(ValueError, match=message):
             encoded(tmp_path / path, tmp_path)
-    with pytest.raises(ValueError, match="corpus.path=FILE"):
+    with pytest.raises(ValueError, match=r"corpus\.path=FILE"):
         prepare("text", tmp_path)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -36,7 +38,7 @@ def test_windows_touch_and_only_the_first_starts() -> None:
     """The last target of a window is the first input of the next."""
     batches = list(Lanes(np.arange(101), 4, 6))
     assert [batch.starts for batch in batches] == [True] + [False] * 4
-    for before, after in zip(batches, batches[1:], strict=False):
+    for before, after in itertools.pairwise(batches):
         assert torch.equal(before.targets[:, -1], after.inputs[:, 0])
 
 

@@ -112,7 +112,7 @@ def settings(**changes) -> ModelSettings:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_table_is_the_product(name: str) -> None:
-    """A window wider than the vocabulary looks characters up, a narrower one multiplies: the same logits and gradients."""
+    """A window wider than the vocabulary looks characters up, a narrower one multiplies: all is the same."""
     torch.manual_seed(2)
     model = CharRNN(settings(cell=name)).double()
     ids = torch.randint(11, (4, 6))

@@ -109,9 +109,7 @@ class Schedule(Callback):
         left = self.max_seconds - elapsed
         more = updates_that_fit(left, seconds / updates, self._validation_seconds, self.max_seconds / VALIDATIONS)
         module.total_updates = trainer.global_step + more
-        self.say(
-            f"{module.total_updates:,} updates fit into {duration(self.max_seconds)}: the learning rate ends there"
-        )
+        self.say(f"{module.total_updates:,} updates fit into {duration(self.max_seconds)}")
 
 
 def updates_that_fit(
@@ -142,6 +140,7 @@ class Report(Callback):
         clock: the run's seconds.
         max_seconds: how long the run may take, if it was given so.
         chars_per_update: B * T.
+        log_every: updates from one measurement to the next.
         line_seconds: the pace of plain lines.
     """
 
@@ -151,12 +150,14 @@ class Report(Callback):
         clock: Timer,
         max_seconds: float | None,
         chars_per_update: int,
+        log_every: int = 50,
         line_seconds: float = 10.0,
     ) -> None:
         self.console = console
         self.clock = clock
         self.max_seconds = max_seconds
         self.chars_per_update = chars_per_update
+        self.log_every = log_every
         self.line_seconds = line_seconds
         self.means: dict[str, float] = {}
         self._since = (0, 0.0)  # updates and seconds at the last measurement
@@ -175,9 +176,9 @@ class Report(Callback):
 
     @rank_zero_only
     def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *_: Any) -> None:
-        """Measures every `log_every_n_steps` updates, and shows it four times a second or line by line."""
+        """Measures every `log_every` updates, and shows it four times a second or line by line."""
         last = trainer.should_stop
-        if trainer.global_step % trainer.log_every_n_steps == 0 or last:
+        if trainer.global_step % self.log_every == 0 or last:
             self._measure(trainer)
         now = time.monotonic()
         pace = 0.25 if self.console.is_terminal else self.line_seconds

@@ -39,7 +39,7 @@ Run = Annotated[
     Optional[Path],
     typer.Argument(
         metavar="[RUN|FILE]",
-        help="A run's folder, its model.safetensors or its last.ckpt. Without one: the newest run.",
+        help="A run's folder, its model.safetensors or its last.ckpt; without one the newest run.",
     ),
 ]
 
@@ -60,9 +60,8 @@ def main() -> None:
     except Exception as error:
         if not hasattr(error, "format_message"):  # what typer says of its arguments
             raise
-        command = " ".join(
-            word for word in sys.argv[1:2] if word in {c.callback.__name__ for c in app.registered_commands}
-        )
+        commands = {command.callback.__name__ for command in app.registered_commands if command.callback}
+        command = " ".join(word for word in sys.argv[1:2] if word in commands)
         _complain(f"{error.format_message()} (see `{' '.join(('chargen', command)).strip()} --help`)")
 
 
@@ -376,9 +375,7 @@ def _read_text(source: str) -> str:
 def evaluate(
     run: Run = None,
     text: Annotated[Optional[str], typer.Option(help="A text to score instead of the run's held-out one.")] = None,
-    output: Annotated[
-        Optional[Path], typer.Option("--json", metavar="FILE", help="Write the scores there too.")
-    ] = None,
+    output: Annotated[Optional[Path], typer.Option("--json", metavar="FILE", help="Write them there too.")] = None,
 ) -> None:
     """Nats and bits per character of a text under a model, by two protocols."""
     from rich.console import Console

@@ -130,9 +130,7 @@ def run_seconds(max_time: Any) -> float:
                 total = 0.0
         case _:
             total = 0.0
-    _require(
-        "trainer.max_time", max_time, total > 0, f"write DD:HH:MM:SS, such as {DEFAULT_MAX_TIME} for three minutes"
-    )
+    _require("trainer.max_time", max_time, total > 0, f"write DD:HH:MM:SS; three minutes are {DEFAULT_MAX_TIME}")
     return total
 
 

@@ -126,7 +126,8 @@ def prepare(
             what to write.
     """
     if url is not None:
-        assert file is not None and size is not None and sha256 is not None, f"corpus {name} lacks file, size or sha256"
+        if file is None or size is None or sha256 is None:
+            raise ValueError(f"corpus={name}: with a url it needs file, size and sha256 too")
         path = str(fetch(url, folder / file, size, sha256))
     elif path is None and name != "python_reference":
         raise ValueError(f"corpus={name} needs a text: corpus.path=FILE, FOLDER or 'GLOB'")
@@ -178,7 +179,7 @@ def _cut(ids: np.ndarray, validation_fraction: float, split: str) -> int:
         ends = np.flatnonzero(ids[:] == END_ID) + 1
         if len(ends) == 0:
             raise ValueError("corpus.split=article needs several articles, and this corpus is one: write contiguous")
-        num_train = int(ends[min(np.searchsorted(ends, num_train), len(ends) - 1)])
+        num_train = int(ends[min(int(np.searchsorted(ends, num_train)), len(ends) - 1)])
     if num_train < 2 or len(ids) - num_train < 1:
         raise ValueError(f"the corpus has {len(ids)} characters, too few to train on and to hold some out: add text")
     return num_train
@@ -432,7 +433,7 @@ class _Cleaner:
         for piece in pieces:
             if self.unit == "character" and "\0" in piece:
                 raise ValueError(
-                    f"{self.file} looks binary (it has NUL characters): write corpus.unit=byte to train so"
+                    f"{self.file} looks binary (it has NUL characters): to train on it, write corpus.unit=byte"
                 )
             yield piece
 

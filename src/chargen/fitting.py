@@ -19,10 +19,10 @@ import lightning
 import numpy as np
 import torch
 import yaml
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback, EarlyStopping, Timer
 from lightning.pytorch.loggers import Logger
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from rich.console import Console
 from rich.progress import Progress
 
@@ -104,8 +104,9 @@ def fit(
     module.total_updates, module.new_length = total_updates, new_length
 
     clock = Timer(duration=timedelta(seconds=max_seconds) if max_seconds else None, verbose=False)
-    chars_per_update = config.batch_size * config.sequence_length * (settings.get("accumulate_grad_batches") or 1)
-    report = Report(console, clock, max_seconds, chars_per_update)
+    windows_per_update = settings.get("accumulate_grad_batches") or 1
+    chars_per_update = config.batch_size * config.sequence_length * windows_per_update
+    report = Report(console, clock, max_seconds, chars_per_update, int(settings.get("log_every_n_steps") or 50))
     save = Save(run_dir / CHECKPOINT)
     keep_best = KeepBest(run_dir, clock, config.sample_length, report.say)
     callbacks: list[Callback] = [clock, Schedule(clock, max_seconds, report.say), report, keep_best, save]
@@ -143,9 +144,7 @@ def fit(
         return None
     if not (run_dir / MODEL).exists():  # a run without validation keeps its last weights
         module.model.to_portable(module.tokenizer, notes).save(run_dir / MODEL)
-    seen = _characters_seen(
-        trainer.global_step * (settings.get("accumulate_grad_batches") or 1), windows, config, corpus
-    )
+    seen = _characters_seen(trainer.global_step * windows_per_update, windows, config, corpus)
     return _finish(run_dir, corpus, console, clock.time_elapsed(), trainer.global_step, seen, parameters, command)
 
 

@@ -71,14 +71,14 @@ class StackedRNN(nn.Module):
         """Xavier input weights, orthogonal recurrent weights gate by gate, no bias but an open forget gate."""
         for layer in range(self.num_layers):
             weight_ih, weight_hh, bias_ih, bias_hh = self.weights(layer)
-            for gate in weight_ih.split(self.hidden_size):
+            for gate in torch.split(weight_ih, self.hidden_size):
                 nn.init.xavier_uniform_(gate)
-            for gate in weight_hh.split(self.hidden_size):
+            for gate in torch.split(weight_hh, self.hidden_size):
                 nn.init.orthogonal_(gate)
             nn.init.zeros_(bias_ih)
             nn.init.zeros_(bias_hh)
             if self.cell.name == "lstm":
-                nn.init.ones_(bias_ih.split(self.hidden_size)[1])
+                nn.init.ones_(torch.split(bias_ih, self.hidden_size)[1])
 
     def weights(self, layer: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """`weight_ih`, `weight_hh`, `bias_ih`, `bias_hh` of one layer, as `torch.nn` names them."""

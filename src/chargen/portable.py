@@ -63,7 +63,7 @@ class Portable:
                     raise ValueError(f"{path} was written by another program: give a model.safetensors of chargen")
                 if int(header["format_version"]) > FORMAT_VERSION:
                     raise ValueError(f"{path} was written by a later chargen: update with pip install -U chargen")
-                weights = {name: opened.get_tensor(name) for name in opened.keys()}
+                weights = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118  # no mapping
         except SafetensorError as error:
             raise ValueError(f"{path} is truncated or not a safetensors file ({error}): give another one") from None
         return Portable(weights, json.loads(header["settings"]), header["tokenizer"], json.loads(header["notes"]))

@@ -26,7 +26,7 @@ State = tuple[Array, ...]
 
 
 def _sigmoid(a: Array) -> Array:
-    return 0.5 * np.tanh(0.5 * a) + 0.5  # type: ignore[no-any-return]  # never overflows
+    return 0.5 * np.tanh(0.5 * a) + 0.5  # never overflows
 
 
 def _rnn_tick(gates_x: Array, gates_h: Array, state: State) -> State:
@@ -136,7 +136,7 @@ class Choice:
     def __post_init__(self) -> None:
         for holds, given, allowed in (
             (
-                self.temperature >= 0 and math.isfinite(self.temperature),
+                0 <= self.temperature < math.inf,
                 f"--temperature {self.temperature}",
                 "0 or more",
             ),
@@ -155,7 +155,7 @@ class Choice:
         """
         logits = logits.astype(np.float64)
         if self.temperature == 0:
-            return np.eye(1, len(logits), int(logits.argmax()))[0]
+            return np.asarray(np.eye(1, len(logits), int(logits.argmax()))[0])
         scaled = (logits - logits.max()) / self.temperature
         p = np.exp(scaled)
         p /= p.sum()
@@ -169,7 +169,7 @@ class Choice:
         if self.min_p > 0:
             kept = min(kept, int((p[order] >= self.min_p * p[order[0]]).sum()))
         p[order[kept:]] = 0
-        return p / p.sum()  # type: ignore[no-any-return]
+        return np.asarray(p / p.sum())
 
     def draw(self, logits: Array, random: np.random.Generator) -> int:
         """One id, by inversion of the cumulative distribution."""

@@ -210,7 +210,7 @@ class CharLanguageModel(LightningModule):
         """The carry of all B lanes, from every process."""
         if self.carry is None or self.trainer.world_size == 1:
             return self.carry
-        return _each(self.carry, lambda part: self.all_gather(part).flatten(0, 1))
+        return _each(self.carry, lambda part: torch.as_tensor(self.all_gather(part)).flatten(0, 1))
 
     def _own_carry(self, carry: States | None) -> States | None:
         """This process's lanes of a gathered carry, on its device."""
@@ -228,5 +228,6 @@ def _each(states: States, change: Any) -> States:
 
 def _plain_numpy_state() -> tuple[str, list[int], int, int, float]:
     """numpy's global generator as plain data."""
-    name, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)[:5]
+    state: Any = np.random.get_state(legacy=True)
+    name, keys, position, has_gauss, gauss = state
     return str(name), [int(key) for key in keys], int(position), int(has_gauss), float(gauss)

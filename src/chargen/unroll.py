@@ -55,7 +55,7 @@ def unroll(cell: Cell, gates_x: Tensor, weight_hh: Tensor, bias_hh: Tensor, stat
 
     Arguments and results are those of `unroll_reference`. It can be differentiated once.
     """
-    outputs, *last = _Unroll.apply(cell, gates_x, weight_hh, bias_hh, *state)
+    outputs, *last = _Unroll.apply(cell, gates_x, weight_hh, bias_hh, *state)  # type: ignore[no-untyped-call]
     return outputs, tuple(last)
 
 
