@@ -46,7 +46,7 @@ install: $(STAMP)  ## .venv with chargen in it, versions from constraints.txt
 $(STAMP): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@echo "installing chargen into .venv (torch is large: a minute or more)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[plots,dev]"
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e ".[plots,dev]"
 	@touch $(STAMP)
 
 clean:  ## remove .venv and caches; runs and data stay

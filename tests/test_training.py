@@ -246,6 +246,22 @@ def test_crashing_again_and_again(uninterrupted: dict[str, Path], tmp_path: Path
     assert all(torch.equal(got[name], value) for name, value in want.items())
 
 
+class StopAtValidation(Callback):
+    """Ends the run as early stopping does."""
+
+    def on_validation_end(self, trainer: Trainer, *_: Any) -> None:
+        trainer.should_stop = trainer.global_step >= 8
+
+
+def test_a_run_that_a_validation_ended_goes_on(uninterrupted: dict[str, Path], tmp_path: Path) -> None:
+    last = tmp_path / "last.ckpt"
+    stopped = run(module_for("gru", TOTAL), tmp_path, Save(last), StopAtValidation(), **VALIDATE)
+    assert stopped.global_step == torch.load(last, weights_only=True)["global_step"] == 8
+    run(module_for("gru", TOTAL), tmp_path, Save(last, every_updates=TOTAL), resume=last, **VALIDATE)
+    got, want = everything(last), everything(uninterrupted["gru"])
+    assert all(torch.equal(got[name], value) for name, value in want.items())
+
+
 def test_the_comparison_can_fail(uninterrupted: dict[str, Path], tmp_path: Path) -> None:
     """Without the carry, or without the generators, a resumed run ends elsewhere."""
     for missing in ("carry", "generators"):

@@ -329,11 +329,12 @@ class Save(Checkpoint):
         self.every_seconds = every_seconds
         self.every_updates = every_updates
         self.stop_signal: int | None = None
-        self._saved = time.monotonic()
+        self._saved = -math.inf
+        self._saved_update = 0
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         """The clock starts with the first update."""
-        self._saved = time.monotonic()
+        self._saved, self._saved_update = time.monotonic(), trainer.global_step
 
     def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *_: Any) -> None:
         """Saves if it is time."""
@@ -343,12 +344,20 @@ class Save(Checkpoint):
         counted = self.every_updates and trainer.global_step % self.every_updates == 0
         waited = trainer.strategy.broadcast(time.monotonic() - self._saved >= self.every_seconds)
         if trainer.should_stop or counted or waited:
-            trainer.save_checkpoint(self.path)
-            self._saved = time.monotonic()
+            self._save(trainer)
 
     def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
-        """The best score has changed: save at the next update."""
+        """The best score may have changed: save at the next update."""
         self._saved = -math.inf
+
+    def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
+        """A run that a validation has ended has no next update."""
+        if trainer.global_step > self._saved_update:
+            self._save(trainer)
+
+    def _save(self, trainer: Trainer) -> None:
+        trainer.save_checkpoint(self.path)
+        self._saved, self._saved_update = time.monotonic(), trainer.global_step
 
 
 class WholeCheckpoints(CheckpointIO):

@@ -22,7 +22,6 @@ import typer
 import chargen
 
 if TYPE_CHECKING:
-    from chargen.config import TrainConfig
     from chargen.evaluation import Score
     from chargen.portable import Portable
 
@@ -98,7 +97,7 @@ def train(context: typer.Context) -> None:
     from omegaconf import DictConfig, OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    from chargen.config import TrainConfig, read
+    from chargen.config import TrainConfig
     from chargen.overrides import one_line, spell
 
     ConfigStore.instance().store(name="train_schema", node=TrainConfig)
@@ -127,10 +126,11 @@ def train(context: typer.Context) -> None:
         if sweeping:
             container["run_dir"] += f"/{job.job.num}"
             print(f"\n[{job.job.num}] {' '.join(job.overrides.task)}")
-        score = _train({str(key): value for key, value in container.items()}, read)
+        score = _train({str(key): value for key, value in container.items()}, program)
         results.append((score, container["run_dir"], " ".join(job.overrides.task)))
         return score
 
+    program = _program()
     sys.argv = ["chargen train", *spell(context.args)]
     try:
         hydra.main(version_base="1.3", config_path=str(_config_folder()), config_name="train")(job)()
@@ -230,10 +230,12 @@ def _resumed(container: dict[Any, Any], overrides: list[str]) -> dict[Any, Any]:
     return {**settings, "resume": str(file), "run_dir": str(file.parent), "new_length": new_length}
 
 
-def _train(container: dict[str, Any], read: Any) -> float | None:
-    """Builds everything from checked settings, trains, and says what came out."""
+def _train(container: dict[str, Any], program: str) -> float | None:
+    """Checks the settings, encodes the corpus and trains."""
+    from chargen.config import read
+
     new_length = container.pop("new_length", False)
-    config: TrainConfig = read(container)
+    config = read(container)
     run_dir = Path(config.run_dir)
     if not config.resume and (run_dir / "last.ckpt").exists():
         raise ValueError(f"run_dir={run_dir} holds a run already: write resume={run_dir} to go on with it")
@@ -242,12 +244,16 @@ def _train(container: dict[str, Any], read: Any) -> float | None:
     from chargen.corpus import prepare
 
     console = Console(soft_wrap=True, highlight=False)
+
+    def waiting(for_what: str) -> contextlib.AbstractContextManager[object]:
+        return console.status(for_what) if console.is_terminal else contextlib.nullcontext()
+
     corpus_settings = dict(container["corpus"])
     if isinstance(config.corpus.path, str):
         config.corpus.path = corpus_settings["path"] = os.path.abspath(os.path.expanduser(config.corpus.path))
     elif config.corpus.path:
         config.corpus.path = corpus_settings["path"] = [os.path.abspath(path) for path in config.corpus.path]
-    with console.status("encoding the corpus") if console.is_terminal else contextlib.nullcontext():
+    with waiting("encoding the corpus"):
         corpus = prepare(folder=Path(config.data_dir), **corpus_settings)
     container = {**container, "corpus": corpus_settings, "data_dir": os.path.abspath(config.data_dir)}
     several = f", {corpus.num_articles:,} articles" if corpus.num_articles > 1 else ""
@@ -256,22 +262,19 @@ def _train(container: dict[str, Any], read: Any) -> float | None:
         f"the last {len(corpus.validation) - 1:,} are held out",
         markup=False,
     )
-    with console.status("loading torch and lightning") if console.is_terminal else contextlib.nullcontext():
+    with waiting("loading torch and lightning"):
         from chargen import fitting
-    return fitting.fit(config, container, corpus, console, new_length, _command())
+    return fitting.fit(config, container, corpus, console, new_length, program)
 
 
-def _command() -> str:
-    """What to type to run this program again."""
-    called = Path(sys.argv[0].split()[0] if sys.argv[0] != "chargen train" else _CALLED)
+def _program() -> str:
+    """What the user types to run this program again."""
+    called = Path(sys.argv[0])
     if called.name == "__main__.py":
         return f"{shlex.quote(os.path.relpath(sys.executable))} -m chargen"
     if shutil.which(called.name) == str(called.absolute()):
         return called.name
     return shlex.quote(os.path.relpath(called))
-
-
-_CALLED = sys.argv[0]
 
 
 # ----------------------------------------------------------------------------------- sample

@@ -59,7 +59,7 @@ def fit(
     corpus: Corpus,
     console: Console,
     new_length: bool,
-    command: str,
+    program: str,
 ) -> float | None:
     """Runs a training from its settings, or goes on with one, and writes its folder.
 
@@ -69,7 +69,7 @@ def fit(
         corpus: what to learn from.
         console: where to show it.
         new_length: a resumed run was given another length.
-        command: what the user types to run chargen.
+        program: what the user types to run chargen.
 
     Returns:
         The held-out score of the best weights, nats per character by protocol B.
@@ -82,7 +82,62 @@ def fit(
     settings = dict(config.trainer)
     windows = len(Lanes(corpus.train, config.batch_size, config.sequence_length))
     max_seconds, total_updates = _length(settings, windows)
-    notes = {
+    if config.resume:
+        _check_resume(Path(config.resume), corpus, total_updates, new_length)
+
+    torch.manual_seed(config.seed)
+    tokenizer = corpus.tokenizer.to_json()
+    shape = {"vocab_size": corpus.tokenizer.vocab_size, **container["model"]}
+    module = CharLanguageModel(shape, container["optimizer"], tokenizer, _notes(container, corpus))
+    module.total_updates, module.new_length = total_updates, new_length
+
+    clock = Timer(duration=timedelta(seconds=max_seconds) if max_seconds else None, verbose=False)
+    windows_per_update = settings.get("accumulate_grad_batches") or 1
+    chars_per_update = config.batch_size * config.sequence_length * windows_per_update
+    metrics = MetricsFile(run_dir / "metrics.csv", clock, chars_per_update)
+    loggers: list[Logger] = [metrics]
+    if config.logger is not None:
+        loggers.append(extra_logger(config.logger, run_dir))
+    report = Report(console, clock, max_seconds, chars_per_update, int(settings.get("log_every_n_steps") or 50))
+    schedule = Schedule(clock, max_seconds, report.say)
+    keep_best = KeepBest(run_dir, clock, config.sample_length, report.say)
+    save = Save(run_dir / CHECKPOINT)
+    callbacks: list[Callback] = [clock, schedule, report, keep_best, save]
+    if config.early_stopping is not None:
+        callbacks.append(EarlyStopping(VALIDATION_SCORE, patience=config.early_stopping, verbose=False))
+    trainer = _trainer(settings, max_seconds, total_updates, callbacks, loggers, run_dir)
+
+    for name, content in (("config.yaml", yaml.safe_dump(container, sort_keys=False, allow_unicode=True)),
+                          ("tokenizer.json", tokenizer)):  # fmt: skip
+        with whole(run_dir / name) as temporary:
+            temporary.write_text(content, encoding="utf-8")
+    if config.resume:
+        metrics.cut_behind(load_checkpoint(Path(config.resume))["global_step"])
+    parameters = sum(p.numel() for p in module.parameters())
+    console.print(
+        f"model {config.model.cell} {config.model.num_layers} x {config.model.hidden_size}: {parameters:,} parameters; "
+        f"{f'{total_updates:,} updates' if total_updates else duration(max_seconds or 0)}, "
+        f"{torch.get_num_threads()} threads; into {run_dir}",
+        markup=False,
+    )
+    _run(trainer, module, TextData(corpus, config.batch_size, config.sequence_length), config.resume, save)
+    if save.stop_signal is not None:
+        resume = shlex.quote(f"resume={run_dir}")
+        console.print(
+            f"stopped at update {trainer.global_step:,} and saved; go on with\n  {program} train {resume}", markup=False
+        )
+        raise SystemExit(128 + save.stop_signal)
+    if not trainer.is_global_zero:
+        return None
+    if math.isinf(keep_best.best):  # a run without validation keeps its last weights
+        module.model.to_portable(tokenizer, module.run).save(run_dir / MODEL)
+    seen = _characters_seen(trainer.global_step * windows_per_update, windows, config, corpus)
+    return _finish(run_dir, corpus, console, clock.time_elapsed(), trainer.global_step, seen, parameters, program)
+
+
+def _notes(container: dict[str, Any], corpus: Corpus) -> dict[str, Any]:
+    """What goes into the run's files beside the weights, as plain data."""
+    return {
         "config": container,
         "corpus": {
             "name": corpus.name,
@@ -92,60 +147,14 @@ def fit(
             "articles": corpus.num_articles,
         },
         "first_id": corpus.first_id,
-        "versions": _versions(),
+        "versions": {
+            "chargen": chargen.__version__,
+            "python": platform.python_version(),
+            "torch": str(torch.__version__),  # a class of its own otherwise, and checkpoints hold plain data
+            "lightning": lightning.__version__,
+            "numpy": np.__version__,
+        },
     }
-    if config.resume:
-        _check_resume(Path(config.resume), corpus, None if new_length else total_updates, new_length)
-
-    torch.manual_seed(config.seed)
-    optimizer = {key: getattr(config.optimizer, key) for key in container["optimizer"]}
-    shape = {"vocab_size": corpus.tokenizer.vocab_size, **container["model"]}
-    module = CharLanguageModel(shape, optimizer, corpus.tokenizer.to_json(), notes)
-    module.total_updates, module.new_length = total_updates, new_length
-
-    clock = Timer(duration=timedelta(seconds=max_seconds) if max_seconds else None, verbose=False)
-    windows_per_update = settings.get("accumulate_grad_batches") or 1
-    chars_per_update = config.batch_size * config.sequence_length * windows_per_update
-    report = Report(console, clock, max_seconds, chars_per_update, int(settings.get("log_every_n_steps") or 50))
-    save = Save(run_dir / CHECKPOINT)
-    keep_best = KeepBest(run_dir, clock, config.sample_length, report.say)
-    callbacks: list[Callback] = [clock, Schedule(clock, max_seconds, report.say), report, keep_best, save]
-    if config.early_stopping is not None:
-        callbacks.append(EarlyStopping(VALIDATION_SCORE, patience=config.early_stopping, verbose=False))
-    metrics = MetricsFile(run_dir / "metrics.csv", clock, chars_per_update)
-    loggers: list[Logger] = [metrics]
-    if config.logger is not None:
-        loggers.append(extra_logger(config.logger, run_dir))
-    trainer = _trainer(settings, max_seconds, total_updates, callbacks, loggers, run_dir)
-
-    run_dir.mkdir(parents=True, exist_ok=True)
-    with whole(run_dir / "config.yaml") as temporary:
-        temporary.write_text(yaml.safe_dump(container, sort_keys=False, allow_unicode=True), encoding="utf-8")
-    with whole(run_dir / "tokenizer.json") as temporary:
-        temporary.write_text(corpus.tokenizer.to_json(), encoding="utf-8")
-    if config.resume:
-        metrics.cut_behind(load_checkpoint(Path(config.resume))["global_step"])
-    parameters = sum(p.numel() for p in module.parameters())
-    length = f"{total_updates:,} updates" if total_updates else duration(max_seconds or 0)
-    console.print(
-        f"model {config.model.cell} {config.model.num_layers} x {config.model.hidden_size}: {parameters:,} parameters; "
-        f"{length}, {torch.get_num_threads()} threads; into {run_dir}",
-        markup=False,
-    )
-    _run(trainer, module, TextData(corpus, config.batch_size, config.sequence_length), config.resume, save)
-    if save.stop_signal is not None:
-        console.print(
-            f"stopped at update {trainer.global_step:,} and saved; go on with\n"
-            f"  {command} train {shlex.quote(f'resume={run_dir}')}",
-            markup=False,
-        )
-        raise SystemExit(128 + save.stop_signal)
-    if not trainer.is_global_zero:
-        return None
-    if not (run_dir / MODEL).exists():  # a run without validation keeps its last weights
-        module.model.to_portable(module.tokenizer, notes).save(run_dir / MODEL)
-    seen = _characters_seen(trainer.global_step * windows_per_update, windows, config, corpus)
-    return _finish(run_dir, corpus, console, clock.time_elapsed(), trainer.global_step, seen, parameters, command)
 
 
 def _length(settings: dict[str, Any], windows: int) -> tuple[float | None, int | None]:
@@ -208,8 +217,9 @@ def _check_resume(file: Path, corpus: Corpus, total_updates: int | None, new_len
     checkpoint = load_checkpoint(file)
     if checkpoint["hyper_parameters"]["run"]["corpus"]["sha256"] != corpus.sha256:
         raise ValueError(f"the text of corpus {corpus.name} has changed since {file} was written: start a new run")
-    done, total = checkpoint["global_step"], total_updates or checkpoint["chargen"]["total_updates"]
-    if not new_length and total is not None and done >= total:
+    done = checkpoint["global_step"]
+    total = total_updates if new_length else total_updates or checkpoint["chargen"]["total_updates"]
+    if total is not None and done >= total:
         raise ValueError(
             f"the run is complete at {done:,} updates; to go on, give it more, "
             f"such as trainer.max_steps={2 * done}, or a longer trainer.max_time"
@@ -249,7 +259,7 @@ def _finish(
     updates: int,
     characters_seen: int,
     parameters: int,
-    command: str,
+    program: str,
 ) -> float:
     """Scores the best weights, writes summary.json, prints the end of a run."""
     portable = Portable.load(run_dir / MODEL)
@@ -281,8 +291,8 @@ def _finish(
         "\na sample\n",
         *(f"    {line}" for line in text.strip().splitlines()),
         "\nnext",
-        f"  {command} sample {place} --length 2000 --temperature 0.7",
-        f"  {command} train {shlex.quote(f'resume={run_dir}')} trainer.max_steps={2 * updates}",
+        f"  {program} sample {place} --length 2000 --temperature 0.7",
+        f"  {program} train {shlex.quote(f'resume={run_dir}')} trainer.max_steps={2 * updates}",
     )
     console.print("\n".join(lines), markup=False)
     return score.nats_per_char
@@ -293,13 +303,3 @@ def _score(portable: Portable, corpus: Corpus, console: Console) -> Score:
         task = progress.add_task("scoring the held-out text", total=len(corpus.validation) - 1)
         model = CharRNN.from_portable(portable)
         return score_streaming(model, corpus.validation, lambda chars: progress.advance(task, chars))
-
-
-def _versions() -> dict[str, str]:
-    return {
-        "chargen": chargen.__version__,
-        "python": platform.python_version(),
-        "torch": str(torch.__version__),  # a class of its own otherwise, and checkpoints hold plain data
-        "lightning": lightning.__version__,
-        "numpy": np.__version__,
-    }
