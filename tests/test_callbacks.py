@@ -10,7 +10,7 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import Timer
 from rich.console import Console
-from test_training import Crash, corpus, module_for, run
+from test_training import Crash, Watch, corpus, module_for, run
 
 from chargen.callbacks import (
     COLUMNS,
@@ -40,28 +40,29 @@ def test_durations_are_for_people(seconds: tuple[float, str]) -> None:
 
 def test_updates_fit_into_what_is_left() -> None:
     """100 s, a tenth of them validation: 90 s of learning, of which 98 % are planned."""
-    fit = updates_that_fit(100.0, 0.01, 1.0, 10.0)
+    fit = updates_that_fit(100.0, 0.01, 0.1)
     assert fit == pytest.approx(0.98 * 9000, abs=1)
-    assert fit * 0.01 + 10 * 1.0 <= 100
-    assert updates_that_fit(0.001, 10.0, 0.0, 1.0) == 1
+    assert fit * 0.01 <= 90
+    assert updates_that_fit(0.001, 10.0, 0.0) == 1
 
 
 def test_a_run_given_a_time_learns_its_length(tmp_path: Path) -> None:
-    """The length is measured, kept in the checkpoint, and ends the run."""
-    module, clock, said = module_for("gru", 0), Timer(duration={"seconds": 2}, verbose=False), []
-    module.total_updates = None
+    """The length is measured, kept in the checkpoint, and the cosine comes to its end."""
+    module, clock, said, watch = module_for("gru", None), Timer(duration={"seconds": 2}, verbose=False), [], Watch()
     schedule, save = Schedule(clock, 2.0, said.append), Save(tmp_path / "last.ckpt")
     settings = {"max_steps": -1, "val_check_interval": 30, "check_val_every_n_epoch": None}
-    trainer = run(module, tmp_path, clock, schedule, save, **settings)
-    assert module.total_updates is not None
-    assert 30 < trainer.global_step <= module.total_updates
-    assert f"{module.total_updates:,} updates fit into 0:02" in said[0]
+    trainer = run(module, tmp_path, clock, schedule, watch, save, **settings)
+    assert module.plan.total is not None
+    assert 30 < trainer.global_step <= module.plan.total
+    assert "updates fit into 0:02" in said[0]
+    assert len(said) == 1
+    rates = [seen["rate"] for seen in watch.seen]
+    assert max(rates) == 0.01
+    assert rates[-1] == pytest.approx(0.001, rel=0.3)  # the final tenth of the peak, unless the clock cut in
     saved = torch.load(tmp_path / "last.ckpt", weights_only=True)
-    assert saved["chargen"]["total_updates"] == module.total_updates
-    again = module_for("gru", 0)
-    again.total_updates = None
+    again = module_for("gru", None)
     again.on_load_checkpoint(saved)
-    assert again.total_updates == module.total_updates
+    assert again.plan == module.plan
 
 
 def test_the_metrics_are_the_runs(tmp_path: Path) -> None:

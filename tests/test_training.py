@@ -18,7 +18,7 @@ from chargen.callbacks import Save, WholeCheckpoints
 from chargen.corpus import Corpus
 from chargen.lanes import TextData
 from chargen.tokenizer import Tokenizer
-from chargen.training import CharLanguageModel, learning_rate
+from chargen.training import CharLanguageModel, Plan, learning_rate
 
 B, T, V = 3, 5, 9
 WINDOWS = 6  # of one pass: the last one is shorter
@@ -30,12 +30,12 @@ def corpus() -> Corpus:
     return Corpus("random", ids, Tokenizer("abcdefg"), "0" * 64, 1, 1 + B * (WINDOWS * T - 2))
 
 
-def module_for(cell: str, total: int, **shape: Any) -> CharLanguageModel:
+def module_for(cell: str, total: int | None, **shape: Any) -> CharLanguageModel:
     torch.manual_seed(1)
     shape = {"num_layers": 2, "dropout": 0.3, **shape}
     model = dict(vocab_size=V, cell=cell, hidden_size=7, embedding_size=4, **shape)
     module = CharLanguageModel(model, dict(OPTIMIZER), Tokenizer("abcdefg").to_json(), {})
-    module.total_updates = total
+    module.plan = Plan(total)
     return module
 
 
@@ -63,7 +63,7 @@ class Watch(Callback):
 def run(module: CharLanguageModel, folder: Path, *callbacks: Callback, resume: Path | None = None, **settings: Any):
     """Trains to the module's last update."""
     defaults = dict(
-        max_steps=module.total_updates, max_epochs=-1, gradient_clip_val=0.3, num_sanity_val_steps=0, logger=False
+        max_steps=module.plan.total, max_epochs=-1, gradient_clip_val=0.3, num_sanity_val_steps=0, logger=False
     )
     settings = {**defaults, **settings}
     trainer = Trainer(
@@ -162,13 +162,27 @@ def test_validation_and_the_sanity_check_leave_no_trace(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("total", [None, 20, 1000])
 def test_the_learning_rate_rises_and_falls(total: int | None) -> None:
-    rates = [learning_rate(update, total, 1.0, 50, 0.1) for update in range((total or 1000) + 1)]
+    rates = [learning_rate(update, Plan(total), 1.0, 50, 0.1) for update in range((total or 1000) + 1)]
     peak = min(50, total // 10) if total else 50
     assert rates[0] == pytest.approx(1 / (peak + 1), rel=0.01)
     assert rates.index(max(rates)) == pytest.approx(peak, abs=1)
     assert rates[: peak + 1] == sorted(rates[: peak + 1])
     assert rates[peak:] == sorted(rates[peak:], reverse=True)
     assert rates[-1] == pytest.approx(0.1 if total else 1.0)
+
+
+def test_a_corrected_plan_goes_on_from_where_it_stands() -> None:
+    """No jump where the end is moved, nearer or further, and the new end is the end."""
+    plan = Plan(1000)
+    for update, total in ((300, 2000), (900, 1000)):
+        moved = Plan(total, update, plan.progress_at(update))
+        assert moved.progress_at(update) == plan.progress_at(update)
+        assert moved.progress_at(total) == pytest.approx(1.0)
+        halfway = (moved.progress_at(update) + 1) / 2
+        assert moved.progress_at((update + total) // 2) == pytest.approx(halfway)
+        plan = moved
+    assert Plan(1000).progress_at(250) == 0.25
+    assert Plan().progress_at(250) == 0.0
 
 
 # ------------------------------------------------------------------------------- stopping and going on

@@ -26,7 +26,7 @@ from chargen.files import whole
 from chargen.portable import Portable
 from chargen.sampling import Choice, NumpyRNN, generate
 from chargen.tokenizer import Tokenizer
-from chargen.training import VALIDATION_SCORE, CharLanguageModel
+from chargen.training import VALIDATION_SCORE, CharLanguageModel, Plan
 
 COLUMNS = (
     "update",
@@ -63,14 +63,13 @@ def duration(seconds: float) -> str:
 class Schedule(Callback):
     """Ends the run at its last update, and finds out which one that is where a time was given.
 
-    The cosine needs to know its end. Given a time, the number of updates that fit is measured: once
-    the first validation is over (or a tenth of the time, where there is none) the speed so far says
-    how many more there will be. The number is kept in the checkpoint, so that a run that was stopped
-    follows the same curve.
+    The cosine needs to know its end. Given a time, the speed so far says how many updates will fit;
+    at every tenth of the time that number is corrected, and the cosine goes on from where it stands.
+    It is kept in the checkpoint, so that a run that was stopped follows the same curve.
 
     Args:
         clock: counts the run's seconds, those before it was last stopped included.
-        max_seconds: how long the run may take; None if it was given in updates.
+        max_seconds: how long the run may take; None if it is counted in updates.
         say: prints a line.
     """
 
@@ -78,58 +77,60 @@ class Schedule(Callback):
         self.clock = clock
         self.max_seconds = max_seconds
         self.say = say
-        self._begun = (0, 0.0)  # updates and seconds when the machine had warmed up
-        self._validation_seconds = 0.0
+        self._validating = 0.0  # seconds spent on it in all
+        self._since = (0, 0.0)  # updates and learning seconds at the last measurement
+        self._next = 0.01  # fraction of the time at which to measure again; the first updates are slow
+
+    def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
+        """A run that goes on measures from here."""
+        elapsed = self.clock.time_elapsed()
+        self._since = (trainer.global_step, elapsed)
+        if self.max_seconds is not None:
+            self._next = elapsed / self.max_seconds + 0.01
 
     def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *_: Any) -> None:
-        """Stops at the last update; measures until it is known."""
-        module = module_of(trainer)
-        if module.total_updates is None and self.max_seconds is not None:
-            elapsed = self.clock.time_elapsed()
-            if not self._begun[0] and elapsed > 0.01 * self.max_seconds:
-                self._begun = (trainer.global_step, elapsed)
-            if self._validation_seconds or (not trainer.enable_validation and elapsed > 0.1 * self.max_seconds):
-                self._fit(trainer, module, elapsed)
-        if module.total_updates is not None and trainer.global_step >= module.total_updates:
+        """Corrects the number of updates when it is time, and stops behind the last one."""
+        module, update = module_of(trainer), trainer.global_step
+        if self.max_seconds is not None and self.clock.time_elapsed() >= self._next * self.max_seconds:
+            self._correct(module, update, self.clock.time_elapsed(), self.max_seconds)
+        if module.plan.total is not None and update >= module.plan.total:
             trainer.should_stop = True
 
     def on_validation_start(self, trainer: Trainer, module: LightningModule) -> None:
-        """Validation is not learning: its time is set aside."""
+        """Validation is not learning."""
         self._validation_began = time.monotonic()
 
     def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
-        """How long it took."""
-        self._validation_seconds = time.monotonic() - self._validation_began
+        """Its time is set aside."""
+        self._validating += time.monotonic() - self._validation_began
 
-    def _fit(self, trainer: Trainer, module: CharLanguageModel, elapsed: float) -> None:
-        assert self.max_seconds is not None
-        updates, seconds = trainer.global_step - self._begun[0], elapsed - self._begun[1] - self._validation_seconds
-        if updates < 1 or seconds <= 0:
+    def _correct(self, module: CharLanguageModel, update: int, elapsed: float, max_seconds: float) -> None:
+        measured = self._next >= 0.1
+        updates, learning = update - self._since[0], elapsed - self._validating - self._since[1]
+        self._since = (update, elapsed - self._validating)
+        self._next = math.floor(10 * elapsed / max_seconds + 1) / 10
+        if not measured or updates < 1 or learning <= 0:
             return
-        left = self.max_seconds - elapsed
-        more = updates_that_fit(left, seconds / updates, self._validation_seconds, self.max_seconds / VALIDATIONS)
-        module.total_updates = trainer.global_step + more
-        self.say(f"{module.total_updates:,} updates fit into {duration(self.max_seconds)}")
+        total = update + updates_that_fit(max_seconds - elapsed, learning / updates, self._validating / elapsed)
+        if module.plan.total is None:
+            self.say(f"about {total:,} updates fit into {duration(max_seconds)}: the learning rate falls from here")
+        module.plan = Plan(total, update, module.plan.progress_at(update))
 
 
-def updates_that_fit(
-    seconds_left: float, seconds_per_update: float, seconds_per_validation: float, validation_interval: float
-) -> int:
-    """How many updates the time left has room for, validations set aside.
+def updates_that_fit(seconds_left: float, seconds_per_update: float, validating: float) -> int:
+    """How many updates the time left has room for.
 
     Two in a hundred are kept back, for it is worse to be cut off than to end early.
 
     Args:
         seconds_left: of the run.
         seconds_per_update: as measured.
-        seconds_per_validation: as measured.
-        validation_interval: seconds from one validation to the next.
+        validating: the share of the time that goes into validation.
 
     Returns:
         At least 1.
     """
-    learning = seconds_left * (1 - seconds_per_validation / validation_interval)
-    return max(1, int(0.98 * learning / seconds_per_update))
+    return max(1, int(0.98 * seconds_left * (1 - validating) / seconds_per_update))
 
 
 class Report(Callback):
@@ -228,7 +229,7 @@ class Report(Callback):
 
     def _show(self, trainer: Trainer) -> None:
         module, means, seconds = module_of(trainer), self.means, self.clock.time_elapsed()
-        total = module.total_updates
+        total = module.plan.total
         done = trainer.global_step / total if total else seconds / self.max_seconds if self.max_seconds else 0.0
         done = min(1.0, done)
         left = seconds * (1 - done) / done if done else math.inf

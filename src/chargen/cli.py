@@ -378,6 +378,7 @@ def _read_text(source: str) -> str:
 def evaluate(
     run: Run = None,
     text: Annotated[Optional[str], typer.Option(help="A text to score instead of the run's held-out one.")] = None,
+    encoding: Annotated[str, typer.Option(help="Of that text.")] = "utf-8",
     output: Annotated[Optional[Path], typer.Option("--json", metavar="FILE", help="Write them there too.")] = None,
 ) -> None:
     """Nats and bits per character of a text under a model, by two protocols."""
@@ -386,7 +387,7 @@ def evaluate(
     from chargen.runs import load_model
 
     portable = load_model(run)
-    ids, name, num_unknown = _text_to_score(portable, text)
+    ids, name, num_unknown = _text_to_score(portable, text, encoding)
     from rich.progress import Progress
 
     from chargen.evaluation import WINDOW, score_streaming, score_windowed
@@ -421,16 +422,17 @@ def evaluate(
             temporary.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _text_to_score(portable: Portable, text: str | None) -> tuple[Any, str, int]:
+def _text_to_score(portable: Portable, text: str | None, encoding: str) -> tuple[Any, str, int]:
     """Ids with one of context in front, what they are called, and how many are unknown."""
     import numpy as np
 
-    from chargen.corpus import prepare
+    from chargen.corpus import encode_file, prepare
     from chargen.tokenizer import UNKNOWN_ID, Tokenizer
 
     if text is not None:
-        tokenizer = Tokenizer.from_json(portable.tokenizer)
-        scored = tokenizer.encode(_read_text(text))
+        learned = portable.notes.get("config", {}).get("corpus", {})
+        cleaning = {key: learned[key] for key in ("normalize_newlines", "normalize_unicode") if key in learned}
+        scored = encode_file(text, Tokenizer.from_json(portable.tokenizer), encoding, **cleaning)
         ids = np.concatenate(([portable.notes["first_id"]], scored))
         return ids, text, int((scored == UNKNOWN_ID).sum())
     config = portable.notes["config"]

@@ -138,31 +138,29 @@ def prepare(
         "normalize_newlines": normalize_newlines,
         "normalize_unicode": normalize_unicode,
     }
+    files = [] if path is None else find_files(path)
+    stamps = _stamps(files)
     if path is None:
         topics = _python_reference()
         digest = hashlib.sha256("\0".join(topics).encode()).hexdigest()
-        files: list[Path] = []
 
         def articles() -> Generator[Article, None, None]:
             return ([text if unit == "character" else text.encode().decode("latin-1")] for text in topics)
 
     else:
-        files = find_files(path)
         digests = [sha256_of(file) for file in files]
         digest = digests[0] if len(digests) == 1 else hashlib.sha256("\n".join(digests).encode()).hexdigest()
 
         def articles() -> Generator[Article, None, None]:
-            for file in files:
-                yield from read_articles(file, **cleaning)
+            return (article for file in files for article in read_articles(file, **cleaning))
 
     shape = {"version": FORMAT_VERSION, "text": digest, "kinds": ["".join(f.suffixes[-2:]) for f in files]}
     key = hashlib.sha256(json.dumps({**shape, **cleaning, "min_count": min_count}).encode()).hexdigest()
     home = folder / "encoded" / key[:20]
     encoded = _load(home, key)
     if encoded is None:
-        stamps = [(f.stat().st_size, f.stat().st_mtime_ns) for f in files]
         _encode(articles, home, {"key": key, "name": name, "sha256": digest, **shape, **cleaning}, unit, min_count)
-        if stamps != [(f.stat().st_size, f.stat().st_mtime_ns) for f in files]:
+        if _stamps(files) != stamps:
             shutil.rmtree(home)
             raise ValueError(f"the text of corpus {name} changed while it was read: run the command again")
         encoded = _load(home, key)
@@ -170,6 +168,34 @@ def prepare(
     ids, tokenizer, num_articles = encoded
     num_train = _cut(ids, validation_fraction, split)
     return Corpus(name, ids, tokenizer, digest, num_articles, num_train)
+
+
+def encode_file(
+    path: str,
+    tokenizer: Tokenizer,
+    encoding: str = "utf-8",
+    normalize_newlines: bool = False,
+    normalize_unicode: bool = False,
+) -> np.ndarray:
+    """The ids of a file under a tokenizer that exists, read as `prepare` reads it.
+
+    Raises:
+        ValueError: it cannot be read so.
+    """
+    pieces = [
+        piece
+        for file in find_files(path)
+        for piece in _encoded(
+            read_articles(file, _known_encoding(encoding), tokenizer.unit, normalize_newlines, normalize_unicode),
+            tokenizer,
+        )
+    ]
+    return np.concatenate(pieces) if pieces else np.empty(0, dtype=np.int64)
+
+
+def _stamps(files: Sequence[Path]) -> list[tuple[int, int]]:
+    """Size and time of change of each file."""
+    return [(status.st_size, status.st_mtime_ns) for status in (file.stat() for file in files)]
 
 
 def _cut(ids: np.ndarray, validation_fraction: float, split: str) -> int:
@@ -467,6 +493,21 @@ def _with_nfc(pieces: Iterable[str]) -> Iterator[str]:
 # ------------------------------------------------------------------------------- encode and load
 
 
+_SEPARATOR = np.array([END_ID])
+
+
+def _encoded(articles: Iterable[Article], tokenizer: Tokenizer) -> Iterator[np.ndarray]:
+    """Ids piece by piece, `_SEPARATOR` between two articles; an empty article is none."""
+    begun = False
+    for article in articles:
+        fresh = True
+        for piece in filter(None, article):
+            if fresh and begun:
+                yield _SEPARATOR
+            fresh, begun = False, True
+            yield tokenizer.encode_symbols(piece)
+
+
 def _encode(
     articles: Callable[[], Generator[Article, None, None]],
     home: Path,
@@ -477,30 +518,23 @@ def _encode(
     """Reads the articles twice and writes the folder of an encoded corpus, its manifest last."""
     counts = np.zeros(sys.maxunicode + 1, dtype=np.int64)
     with closing(articles()) as opened:
-        for piece in (piece for article in opened for piece in article):
-            seen = np.bincount(np.frombuffer(piece.encode("utf-32-le"), dtype=np.uint32))
+        for symbols in (piece for article in opened for piece in article):
+            seen = np.bincount(np.frombuffer(symbols.encode("utf-32-le"), dtype=np.uint32))
             counts[: len(seen)] += seen
     if not counts.any():
         raise ValueError(f"the corpus {manifest['name']} is empty: give a text with characters in it")
-    symbols = map(chr, np.flatnonzero(counts >= max(min_count, 1)))
-    tokenizer = Tokenizer(symbols, unit)
+    tokenizer = Tokenizer(map(chr, np.flatnonzero(counts >= max(min_count, 1))), unit)
     if not tokenizer.symbols:
         raise ValueError(f"corpus.min_count={min_count}: no character comes that often; the most common one comes "
                          f"{counts.max()} times")  # fmt: skip
     dtype = np.min_scalar_type(tokenizer.vocab_size - 1)
 
-    num_ids = num_articles = 0
+    num_ids, num_articles = 0, 1
     with whole(home / "ids.bin") as temporary, open(temporary, "wb") as stream, closing(articles()) as opened:
-        for article in opened:
-            begun = False
-            for piece in filter(None, article):
-                if not begun and num_articles:
-                    stream.write(dtype.type(END_ID).tobytes())
-                    num_ids += 1
-                num_articles += not begun
-                begun = True
-                num_ids += len(piece)
-                stream.write(tokenizer.encode_symbols(piece).astype(dtype).tobytes())
+        for piece in _encoded(opened, tokenizer):
+            stream.write(piece.astype(dtype).tobytes())
+            num_ids += len(piece)
+            num_articles += piece is _SEPARATOR
     with whole(home / "tokenizer.json") as temporary:
         temporary.write_text(tokenizer.to_json(), encoding="utf-8")
     manifest = {**manifest, "dtype": dtype.name, "num_ids": num_ids, "num_articles": num_articles}

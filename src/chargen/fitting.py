@@ -47,7 +47,7 @@ from chargen.lanes import Lanes, TextData
 from chargen.model import CharRNN
 from chargen.portable import Portable
 from chargen.runs import CHECKPOINT, MODEL, load_checkpoint
-from chargen.training import VALIDATION_SCORE, CharLanguageModel
+from chargen.training import VALIDATION_SCORE, CharLanguageModel, Plan
 
 SAMPLE_LENGTH = 600
 """Characters of the text shown at the end."""
@@ -89,7 +89,7 @@ def fit(
     tokenizer = corpus.tokenizer.to_json()
     shape = {"vocab_size": corpus.tokenizer.vocab_size, **container["model"]}
     module = CharLanguageModel(shape, container["optimizer"], tokenizer, _notes(container, corpus))
-    module.total_updates, module.new_length = total_updates, new_length
+    module.plan, module.new_length = Plan(total_updates), new_length
 
     clock = Timer(duration=timedelta(seconds=max_seconds) if max_seconds else None, verbose=False)
     windows_per_update = settings.get("accumulate_grad_batches") or 1
@@ -99,7 +99,7 @@ def fit(
     if config.logger is not None:
         loggers.append(extra_logger(config.logger, run_dir))
     report = Report(console, clock, max_seconds, chars_per_update, int(settings.get("log_every_n_steps") or 50))
-    schedule = Schedule(clock, max_seconds, report.say)
+    schedule = Schedule(clock, None if total_updates else max_seconds, report.say)
     keep_best = KeepBest(run_dir, clock, config.sample_length, report.say)
     save = Save(run_dir / CHECKPOINT)
     callbacks: list[Callback] = [clock, schedule, report, keep_best, save]
@@ -218,7 +218,7 @@ def _check_resume(file: Path, corpus: Corpus, total_updates: int | None, new_len
     if checkpoint["hyper_parameters"]["run"]["corpus"]["sha256"] != corpus.sha256:
         raise ValueError(f"the text of corpus {corpus.name} has changed since {file} was written: start a new run")
     done = checkpoint["global_step"]
-    total = total_updates if new_length else total_updates or checkpoint["chargen"]["total_updates"]
+    total = total_updates if new_length else total_updates or checkpoint["chargen"]["plan"]["total"]
     if total is not None and done >= total:
         raise ValueError(
             f"the run is complete at {done:,} updates; to go on, give it more, "

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 import random
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -29,12 +30,34 @@ from chargen.portable import FORMAT_VERSION
 VALIDATION_SCORE = "validation_nats_per_char"
 
 
-def learning_rate(update: int, total: int | None, peak: float, warmup: int, final_fraction: float) -> float:
+@dataclass(frozen=True)
+class Plan:
+    """How far the run has come, as a function of its updates: a straight line to its end.
+
+    Attributes:
+        total: the updates of the whole run; None while that is not known.
+        update: an update at which the progress is known.
+        progress: what it is there, from 0 to 1.
+    """
+
+    total: int | None = None
+    update: int = 0
+    progress: float = 0.0
+
+    def progress_at(self, update: int) -> float:
+        """From `progress` at `update` to 1 at `total`; no progress while that is not known."""
+        if self.total is None:
+            return self.progress
+        left = max(1, self.total - self.update)
+        return min(1.0, self.progress + (1 - self.progress) * (update - self.update) / left)
+
+
+def learning_rate(update: int, plan: Plan, peak: float, warmup: int, final_fraction: float) -> float:
     """The learning rate of an update: linear warm-up, then a cosine that ends with the run.
 
     Args:
         update: how many updates came before.
-        total: how many the run has; None while that is not known, which is held at the peak.
+        plan: how far that is.
         peak: the highest rate.
         warmup: updates until it is reached, at most a tenth of the run.
         final_fraction: of the peak, where the cosine ends (Loshchilov & Hutter 2017).
@@ -42,10 +65,10 @@ def learning_rate(update: int, total: int | None, peak: float, warmup: int, fina
     Returns:
         The rate, above zero.
     """
-    if total is not None:
-        warmup = min(warmup, total // 10)
+    if plan.total is not None:
+        warmup = min(warmup, plan.total // 10)
     rising = min(1.0, (update + 1) / (warmup + 1))
-    falling = 0.5 * (1 + math.cos(math.pi * min(1.0, update / total))) if total else 1.0
+    falling = 0.5 * (1 + math.cos(math.pi * plan.progress_at(update)))
     return peak * rising * (final_fraction + (1 - final_fraction) * falling)
 
 
@@ -66,8 +89,8 @@ class CharLanguageModel(LightningModule):
         self.optimizer_settings = optimizer
         self.tokenizer = tokenizer
         self.run = run
-        self.total_updates: int | None = None  # of the whole run; None while that is not known
-        self.new_length = False  # a checkpoint's total is not to be taken over
+        self.plan = Plan()
+        self.new_length = False  # a checkpoint's plan is not to be taken over
         self.carry: States | None = None
         self.learning_rate = 0.0
         self._generators: dict[str, Any] | None = None  # of a checkpoint, until training starts
@@ -114,7 +137,7 @@ class CharLanguageModel(LightningModule):
         settings = self.optimizer_settings
         self.learning_rate = learning_rate(
             self.global_step,
-            self.total_updates,
+            self.plan,
             settings["learning_rate"],
             settings["warmup_updates"],
             settings["final_fraction"],
@@ -176,7 +199,7 @@ class CharLanguageModel(LightningModule):
         """Adds what Lightning leaves out: the carry, the random generators, the length of the run."""
         checkpoint["chargen"] = {
             "format_version": FORMAT_VERSION,
-            "total_updates": self.total_updates,
+            "plan": asdict(self.plan),
             "carry": self._gathered_carry(),
             "generators": {
                 "torch": torch.get_rng_state(),
@@ -189,8 +212,8 @@ class CharLanguageModel(LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Takes it back; `on_train_start` puts it in place, for Lightning draws random numbers until then."""
         saved = checkpoint["chargen"]
-        if self.total_updates is None and not self.new_length:
-            self.total_updates = saved["total_updates"]
+        if not self.new_length:
+            self.plan = Plan(**saved["plan"])
         self._generators = saved["generators"]
         self.carry = saved["carry"]
 
