@@ -69,7 +69,7 @@ def test_the_metrics_are_the_runs(tmp_path: Path) -> None:
     clock, out = Timer(verbose=False), io.StringIO()
     metrics = MetricsFile(tmp_path / "metrics.csv", clock, chars_per_update=15)
     report = Report(Console(file=out), clock, None, 15, log_every=4, line_seconds=0.0)
-    settings = {"val_check_interval": 6, "check_val_every_n_epoch": None, "logger": [metrics]}
+    settings = {"log_every_n_steps": 4, "val_check_interval": 6, "check_val_every_n_epoch": None, "logger": [metrics]}
     run(module_for("gru", 12), tmp_path, clock, Schedule(clock, None, print), report, **settings)
     rows = rows_of(tmp_path / "metrics.csv")
     assert [int(row["update"]) for row in rows if row["train_nats_per_char"]] == [4, 8, 12]

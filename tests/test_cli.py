@@ -98,8 +98,13 @@ def test_a_killed_run_ends_as_if_it_had_not_been(away: Path) -> None:
         "sample_length=0",
         "sequence_length=16",
     ]
-    whole = subprocess.Popen([*program, *settings, "run_dir=whole"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    victim = subprocess.Popen([*program, *settings, "run_dir=killed"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+    def start(*words: str) -> subprocess.Popen[bytes]:
+        """With one thread each, for two of them run side by side."""
+        env = {**os.environ, "OMP_NUM_THREADS": "1"}
+        return subprocess.Popen([*program, *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=env)
+
+    whole, victim = start(*settings, "run_dir=whole"), start(*settings, "run_dir=killed")
     while not (away / "killed" / "last.ckpt").exists():
         assert victim.poll() is None, victim.communicate()[0].decode()
         time.sleep(0.01)
@@ -107,9 +112,9 @@ def test_a_killed_run_ends_as_if_it_had_not_been(away: Path) -> None:
     victim.communicate()
     done = torch.load(away / "killed" / "last.ckpt", weights_only=True)["global_step"]
     assert 0 < done < 700
-    subprocess.run([*program, "resume=killed"], check=True, capture_output=True)
-    assert whole.communicate() is not None
-    assert whole.returncode == 0
+    for run in (start("resume=killed"), whole):
+        said = run.communicate()[0].decode()
+        assert run.returncode == 0, said
     ends = [torch.load(away / run / "last.ckpt", weights_only=True) for run in ("whole", "killed")]
     assert ends[0]["global_step"] == ends[1]["global_step"] == 700
     for name, value in ends[0]["state_dict"].items():
@@ -145,6 +150,15 @@ def test_a_sweep_runs_each_and_lists_them(chargen: Chargen, away: Path) -> None:
     for number in (0, 1):
         assert (away / "sweep" / str(number) / "model.safetensors").exists()
     assert re.search(r"nats/char +run, best first\n +\d\.\d+ +sweep/[01] .*model.cell=", out)
+
+
+def test_early_stopping_ends_a_run_that_gets_worse(chargen: Chargen, away: Path) -> None:
+    (away / "t.txt").write_text(TEXT, encoding="utf-8")
+    worse = ["optimizer.learning_rate=30", "early_stopping=2", "trainer.val_check_interval=1", "run_dir=r"]
+    assert chargen("train", "t.txt", *TINY, "trainer.max_steps=40", *worse)[0] == 0
+    summary = json.loads((away / "r" / "summary.json").read_text(encoding="utf-8"))
+    assert summary["updates"] == summary["best_update"] + 2 < 40
+    assert torch.load(away / "r" / "last.ckpt", weights_only=True)["global_step"] == summary["updates"]
 
 
 def test_the_loggers_of_others_are_asked_for_by_name(chargen: Chargen, away: Path) -> None:

@@ -85,6 +85,7 @@ def test_ranks_share_the_lanes(num_ranks: int) -> None:
         one = Lanes(ids, 4, 6).window(together)
         assert torch.equal(torch.cat([share.inputs for share in shares]), one.inputs)
         assert torch.equal(torch.cat([share.targets for share in shares]), one.targets)
+        assert {share.num_targets for share in shares} == {int((one.targets != IGNORED).sum())}
 
 
 def test_mistakes() -> None:

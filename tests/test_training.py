@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -298,6 +300,41 @@ def test_checkpoints_hold_only_data(uninterrupted: dict[str, Path]) -> None:
     """Lightning's own loader builds the module from one, with weights_only."""
     module = CharLanguageModel.load_from_checkpoint(uninterrupted["lstm"], weights_only=True, map_location="cpu")
     assert module.model.settings.cell == "lstm"
+
+
+TWO_PROCESSES = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from test_training import *
+class Even(TextData):
+    def __init__(self):
+        super().__init__(corpus(), 4, T)
+def train(folder, **settings):
+    module = module_for("lstm", 14, dropout=0.0)
+    trainer = Trainer(accelerator="cpu", max_steps=14, max_epochs=-1, gradient_clip_val=0.3, logger=False,
+                      num_sanity_val_steps=0, enable_progress_bar=False, enable_model_summary=False,
+                      use_distributed_sampler=False, plugins=[WholeCheckpoints()],
+                      callbacks=[Save(folder / "last.ckpt", every_updates=14)], **settings)
+    trainer.fit(module, datamodule=Even())
+if __name__ == "__main__":
+    train(Path("two"), devices=2, strategy="ddp_fork")
+    train(Path("one"), devices=1)
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_compute_the_step_of_one(away: Path) -> None:
+    """Weights up to rounding, and the carry of all lanes in one checkpoint."""
+    (away / "two_processes.py").write_text(TWO_PROCESSES)
+    result = subprocess.run(
+        [sys.executable, "two_processes.py", str(Path(__file__).parent)], capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr[-2000:]
+    one, two = everything(away / "one" / "last.ckpt"), everything(away / "two" / "last.ckpt")
+    for name, value in one.items():
+        if "generators" not in name:  # float32, sums in another order, 14 updates of AdamW
+            torch.testing.assert_close(two[name], value, rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.gpu

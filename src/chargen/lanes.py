@@ -36,11 +36,13 @@ class Batch(NamedTuple):
         inputs: (B, T) ids.
         targets: (B, T) ids, each the character after its input.
         starts: this window begins the text, so there is nothing to carry into it.
+        num_targets: characters to predict in this window, over the lanes of all processes.
     """
 
     inputs: Tensor
     targets: Tensor
     starts: bool
+    num_targets: int
 
 
 class Lanes:
@@ -76,6 +78,8 @@ class Lanes:
         mine = slice(rank * batch_size // num_ranks, (rank + 1) * batch_size // num_ranks)
         self._starts, self._sizes = starts[mine], lane_sizes[mine]
         self._longest = int(lane_sizes[0])
+        self._num_shorter = int((lane_sizes < self._longest).sum())
+        self._batch_size = batch_size
 
     def __len__(self) -> int:
         """Windows in one pass."""
@@ -94,7 +98,8 @@ class Lanes:
         ids = torch.from_numpy(self.ids[places].astype(np.int64))
         targets = ids[:, 1:].clone()
         targets[torch.from_numpy(ticks[:-1] >= self._sizes[:, None])] = IGNORED
-        return Batch(ids[:, :-1], targets, starts=position == 0)
+        missing = self._num_shorter if end == self._longest else 0
+        return Batch(ids[:, :-1], targets, position == 0, self._batch_size * (end - begin) - missing)
 
 
 class Reading:

@@ -20,6 +20,9 @@ from chargen.config import no_such_setting
 PATHS = ("corpus.path", "run_dir", "data_dir", "resume")
 """Keys whose value is a path, taken as it was typed."""
 
+OPTIONS_WITH_A_VALUE = ("--cfg", "-c", "--package", "-p", "--config-dir", "-cd", "--config-name", "-cn")
+"""Of Hydra, whose value is the next word."""
+
 
 def spell(words: Sequence[str]) -> list[str]:
     """Overrides and options as Hydra reads them.
@@ -30,18 +33,16 @@ def spell(words: Sequence[str]) -> list[str]:
     Raises:
         ValueError: a word is none of these.
     """
-    spelled, paths = [], []
-    for word in words:
+    spelled: list[str] = []
+    paths = []
+    for word, before in zip(words, ("", *words), strict=False):
         key, equals, value = word.partition("=")
-        if word.startswith("-"):
+        if word.startswith(("-", "~")) or before in OPTIONS_WITH_A_VALUE:
             spelled.append(word)
-        elif not equals or Path(word).exists():
-            if not word.startswith("~"):
-                paths.append(word)
-            else:
-                spelled.append(word)
-        else:
+        elif equals and not Path(word).exists():
             spelled.append(_override(key, value))
+        else:
+            paths.append(word)
     if paths:
         _require_paths(paths)
         listed = ",".join(map(_quoted, paths))

@@ -103,7 +103,8 @@ class CharLanguageModel(LightningModule):
     def training_step(self, batch: Batch) -> Tensor:
         """Mean nats per character of one window, read from the carry."""
         nats, self.carry = self._nats(batch, None if batch.starts else self.carry)
-        loss = nats / (batch.targets != IGNORED).sum()
+        # The mean over all lanes, of which this process has its share: averaging over processes gives it.
+        loss = nats * (self.trainer.world_size / batch.num_targets)
         self._add(train_nats_per_char=loss.detach())
         self._num_summed += 1
         return loss
@@ -183,8 +184,7 @@ class CharLanguageModel(LightningModule):
         """One window of the held-out text."""
         states, total, num_targets = self._validation
         nats, states = self._nats(batch, states)
-        num_targets += int((batch.targets != IGNORED).sum())
-        self._validation = (states, total + nats.double().cpu(), num_targets)
+        self._validation = (states, total + nats.double().cpu(), num_targets + batch.num_targets)
 
     def on_validation_epoch_end(self) -> None:
         """The mean, in both units. `Report` logs it: Lightning would count it to the update before."""
