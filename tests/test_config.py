@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,10 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given
 from hypothesis import strategies as st
+from lightning.pytorch import Trainer
 from omegaconf import OmegaConf
 
-from chargen.config import TrainConfig, known_keys, read, run_seconds
+from chargen.config import OURS, TRAINER, TrainConfig, known_keys, read, run_seconds
 from chargen.fitting import _length, _trainer
 from chargen.model import CharRNN, ModelSettings
 from chargen.overrides import spell
@@ -126,6 +128,10 @@ def test_downloads_are_described_whole(name: str) -> None:
         ("trainer.gradient_clip_val=-1", "trainer.gradient_clip_val=-1"),
         ("trainer.gradient_clip_algorithm=l2", "trainer.gradient_clip_algorithm=l2: must be norm or value"),
         ("+trainer.callbacks=x", "trainer.callbacks=x: chargen sets this itself"),
+        ("+trainer.max_stepz=3", r"trainer.max_stepz: there is no such setting; did you mean trainer.max_steps\?"),
+        ("trainer.log_every_n_steps=abc", "trainer.log_every_n_steps=abc: must be a whole number"),
+        ("trainer.devices=2", "trainer.devices=2: chargen train runs on one device"),
+        ("run_dir=''", "run_dir=: must be the path of a folder"),
     ],
 )
 def test_impossible_values_are_named(overrides: str, message: str) -> None:
@@ -152,6 +158,17 @@ def test_times_are_lightnings(max_time: Any, seconds: int) -> None:
 )
 def test_a_run_is_as_long_as_it_was_told(settings: dict[str, Any], length: tuple[float | None, int | None]) -> None:
     assert _length(settings, windows=100) == length
+
+
+def test_lightnings_settings_are_all_known() -> None:
+    theirs = set(inspect.signature(Trainer).parameters)
+    assert theirs == {*TRAINER, *OURS}
+    assert set(TRAINER).isdisjoint(OURS)
+
+
+def test_bytes_have_no_normal_form() -> None:
+    with pytest.raises(ValueError, match=r"^corpus\.normalize_unicode=True: needs corpus\.unit=character"):
+        read(composed("corpus.unit=byte", "corpus.normalize_unicode=true"))
 
 
 def test_known_keys_are_full() -> None:
@@ -206,17 +223,25 @@ def test_bare_paths_are_a_corpus(away: Path) -> None:
 
 
 def test_other_words_pass_through() -> None:
-    words = [
-        "-m",
-        "--cfg",
-        "job",
-        "~logger",
-        "model=small,medium",
-        "+experiment=smoke",
-        "corpus.path=[a.txt,b.txt]",
-        "resume=null",
-    ]
+    words = ["-m", "--cfg", "job", "~logger", "model=small,medium", "+experiment=smoke"]
+    words += ["resume=null", "corpus.path='a.txt'"]
     assert spell(words) == words
     assert spell(["trainer.detect_anomaly=true"]) == ["++trainer.detect_anomaly=true"]
-    with pytest.raises(ValueError, match="smal: no such file; write KEY=VALUE"):
-        spell(["smal"])
+    for word, message in (
+        ("smal", "smal: no such file; write KEY=VALUE"),
+        ("--epochs", "--epochs: settings have no dashes; write epochs=…"),
+        ("--batch-size=3", "--batch-size=3: settings have no dashes; write batch_size=3"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            spell([word])
+
+
+def test_lists_of_paths_arrive(away: Path) -> None:
+    long = ["文" * 40 + f"{number}.txt" for number in range(10)]
+    for typed, paths in (
+        ("[文章.txt,b c.txt]", ["文章.txt", "b c.txt"]),
+        (f"[{','.join(long)}]", long),
+    ):
+        assert OmegaConf.create({"path": arrives(f"corpus.path={typed}")[1]}).path == paths
+    (away / "[odd].txt").touch()
+    assert arrives("corpus.path=[odd].txt")[1] == "[odd].txt"

@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import chargen.corpus
-from chargen.corpus import Corpus, fetch, find_files, prepare
+from chargen.corpus import Corpus, encode_file, fetch, find_files, prepare
 from chargen.tokenizer import END_ID, UNKNOWN_ID
 
 
@@ -108,6 +108,23 @@ def test_nfc_on_request(tmp_path: Path) -> None:
     text = "cafe\u0301 " * 3
     (tmp_path / "a.txt").write_text(text, encoding="utf-8")
     assert text_of(encoded(tmp_path / "a.txt", tmp_path, normalize_unicode=True)) == ["café " * 3]
+
+
+def test_files_to_score_are_read_as_corpora_are(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.txt").write_text("ab")
+    (tmp_path / "in" / "b.TXT").write_text("ba\r\n")
+    (tmp_path / "in" / "c.jsonl").write_text('{"text": "a"}\n{"text": "b"}')
+    corpus = encoded(tmp_path / "in", tmp_path, normalize_newlines=True)
+    ids = encode_file(str(tmp_path / "in"), corpus.tokenizer, normalize_newlines=True)
+    assert ids.tolist() == corpus.ids.tolist()
+    assert corpus.num_articles == 4
+
+
+def test_bytes_of_another_encoding_are_those_of_utf_8(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes("白日依山尽".encode("gb18030"))
+    corpus = encoded(tmp_path / "a.txt", tmp_path, unit="byte", encoding="gb18030")
+    assert text_of(corpus) == ["白日依山尽"]
 
 
 def test_the_byte_unit_takes_anything(tmp_path: Path) -> None:
@@ -220,6 +237,15 @@ def test_mistakes_in_json_lines(line: str, tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"text": "fine"}\n' + line + "\n")
     with pytest.raises(ValueError, match="line 2: expected a JSON object"):
         encoded(tmp_path / "a.jsonl", tmp_path)
+
+
+@pytest.mark.usefixtures("small_pieces")
+def test_json_lines_in_another_encoding(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": "白日"}\n{"text": "依山"}\n', encoding="utf-16")
+    assert text_of(encoded(tmp_path / "a.jsonl", tmp_path, encoding="utf-16")) == ["白日", "依山"]
+    (tmp_path / "b.jsonl").write_bytes(b'{"text": "fine"}\n{"text": "caf\xe9"}\n')
+    with pytest.raises(ValueError, match=r"b\.jsonl is not utf-8 at byte 30"):
+        encoded(tmp_path / "b.jsonl", tmp_path)
 
 
 def test_mistakes_in_paths(tmp_path: Path) -> None:

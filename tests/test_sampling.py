@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from chargen.model import CharRNN, ModelSettings
-from chargen.sampling import Choice, NumpyRNN, generate
-from chargen.tokenizer import END_ID, UNKNOWN_ID
+from chargen.sampling import Choice, NumpyRNN, Writer, generate
+from chargen.tokenizer import END_ID, UNKNOWN_ID, Tokenizer
 
 V = 9
 
@@ -137,19 +137,63 @@ def test_the_likeliest_text_is_the_naive_loops(cell: str) -> None:
     assert list(generate(twin, [3, 4, 5], 25, Choice(0.0), np.random.default_rng())) == text[3:]
 
 
+def writer_for(notes: dict, symbols: str = "abcdefg") -> Writer:
+    model, _ = pair()
+    return Writer(model.to_portable(Tokenizer(symbols).to_json(), notes))
+
+
 def test_a_seed_is_a_text_and_the_end_stops_it() -> None:
-    _, twin = pair()
+    writer = writer_for({"first_id": END_ID})
 
-    def write(seed: int, **settings) -> list[int]:
-        return list(generate(twin, [2], 300, Choice(1.0), np.random.default_rng(seed), **settings))
+    def text(seed: int, **settings) -> str:
+        return "".join(writer.write("ab", 300, Choice(1.0), seed, **settings))
 
-    assert write(1, through=True) == write(1, through=True)
-    assert write(1, through=True) != write(2, through=True)
-    through, stopped = write(1, through=True), write(1)
-    assert len(through) == 300
-    assert END_ID in through
-    assert stopped == through[: through.index(END_ID)]
-    assert UNKNOWN_ID not in through
+    assert text(1, through=True) == text(1, through=True)
+    assert text(1, through=True) != text(2, through=True)
+    through, stopped = text(1, through=True), text(1)
+    assert len(through) == 300  # an end is written as a line's
+    assert "\n" in through
+    assert stopped == through[: through.index("\n")]
+    assert "\ufffd" not in through
+
+
+def test_a_model_that_met_no_end_writes_none() -> None:
+    """And what it writes instead is the same as if the end had no probability."""
+    writer = writer_for({"first_id": 2})
+    assert len("".join(writer.write(length=300, seed=1))) == 300
+    ids = list(generate(writer.model, [2], 300, Choice(), np.random.default_rng(1), [UNKNOWN_ID, END_ID]))
+    assert writer.tokenizer.decode(ids) == "".join(writer.write(length=300, seed=1))
+
+
+def test_a_prompt_is_read_as_the_corpus_was() -> None:
+    learned = {"normalize_newlines": True, "normalize_unicode": True, "min_count": 2}
+    writer = writer_for({"first_id": 2, "config": {"corpus": learned}}, "abcd\n\u00e9 ")
+    assert writer.read("a\r\ne\u0301x") == (writer.tokenizer.encode("a\n\u00e9x").tolist(), ["x"])
+    assert UNKNOWN_ID in writer.read("axb")[0]  # it has met the unknown
+    assert writer_for({"first_id": 2}).read("axb") == ([2, 3], ["x"])  # it has not
+
+
+def test_a_writer_of_bytes_writes_characters() -> None:
+    """However the bytes fall: nothing but whole characters and U+FFFD comes out."""
+    torch.manual_seed(0)
+    tokenizer = Tokenizer(map(chr, range(256)), "byte")
+    model = CharRNN(ModelSettings(tokenizer.vocab_size, "gru", 8, 1, 4))
+    writer = Writer(model.to_portable(tokenizer.to_json(), {"first_id": 2}))
+    ids = list(generate(writer.model, [2], 400, Choice(1.5), np.random.default_rng(3), [UNKNOWN_ID, END_ID]))
+    expected = bytes(id - 2 for id in ids).decode("utf-8", "replace")
+    pieces = list(writer.write(length=400, choice=Choice(1.5), seed=3))
+    assert "".join(pieces) == expected
+    assert all(pieces)
+
+
+def test_a_tokenizer_of_another_model_is_refused() -> None:
+    with pytest.raises(ValueError, match="do not fit its tokenizer"):
+        writer_for({"first_id": 2}, "abc")
+
+
+def test_nothing_to_read_is_an_error() -> None:
+    with pytest.raises(ValueError, match="at least one id"):
+        next(generate(pair()[1], [], 5, Choice(), np.random.default_rng()))
 
 
 def test_weights_that_do_not_fit_are_refused() -> None:

@@ -10,18 +10,18 @@ if TYPE_CHECKING:
     from chargen.model import CharRNN as CharRNN
     from chargen.portable import Portable as Portable
     from chargen.sampling import Choice as Choice
-    from chargen.sampling import NumpyRNN as NumpyRNN
+    from chargen.sampling import Writer as Writer
     from chargen.tokenizer import Tokenizer as Tokenizer
 
 _HOMES = {
     "CharRNN": "model",
     "Portable": "portable",
     "Choice": "sampling",
-    "NumpyRNN": "sampling",
     "Tokenizer": "tokenizer",
+    "Writer": "sampling",
 }
 
-__all__ = ["CharRNN", "Choice", "NumpyRNN", "Portable", "Tokenizer", "__version__"]
+__all__ = ["CharRNN", "Choice", "Portable", "Tokenizer", "Writer", "__version__"]
 
 
 def __getattr__(name: str) -> Any:

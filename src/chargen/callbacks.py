@@ -24,8 +24,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
 from chargen.files import whole
 from chargen.portable import Portable
-from chargen.sampling import Choice, NumpyRNN, generate
-from chargen.tokenizer import Tokenizer
+from chargen.sampling import Writer
 from chargen.training import VALIDATION_SCORE, CharLanguageModel, Plan
 
 COLUMNS = (
@@ -69,24 +68,30 @@ class Schedule(Callback):
 
     Args:
         clock: counts the run's seconds, those before it was last stopped included.
-        max_seconds: how long the run may take; None if it is counted in updates.
+        max_seconds: how long the run may take; None for no limit.
+        max_updates: how many updates it may have; None for no limit.
         say: prints a line.
     """
 
-    def __init__(self, clock: Timer, max_seconds: float | None, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, clock: Timer, max_seconds: float | None, max_updates: int | None, say: Callable[[str], None]
+    ) -> None:
         self.clock = clock
         self.max_seconds = max_seconds
+        self.max_updates = max_updates
         self.say = say
         self._validating = 0.0  # seconds spent on it in all
         self._since = (0, 0.0)  # updates and learning seconds at the last measurement
         self._next = 0.01  # fraction of the time at which to measure again; the first updates are slow
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
-        """A run that goes on measures from here."""
-        elapsed = self.clock.time_elapsed()
+        """A run that goes on measures from here; with a new time, it stands where that time says."""
+        module, elapsed = module_of(trainer), self.clock.time_elapsed()
         self._since = (trainer.global_step, elapsed)
         if self.max_seconds is not None:
             self._next = elapsed / self.max_seconds + 0.01
+            if module.plan.total is None and trainer.global_step:
+                module.plan = Plan(None, trainer.global_step, min(1.0, elapsed / self.max_seconds))
 
     def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *_: Any) -> None:
         """Corrects the number of updates when it is time, and stops behind the last one."""
@@ -112,6 +117,7 @@ class Schedule(Callback):
         if not measured or updates < 1 or learning <= 0:
             return
         total = update + updates_that_fit(max_seconds - elapsed, learning / updates, self._validating / elapsed)
+        total = min(total, self.max_updates or total)
         if module.plan.total is None:
             self.say(f"about {total:,} updates fit into {duration(max_seconds)}: the learning rate falls from here")
         module.plan = Plan(total, update, module.plan.progress_at(update))
@@ -208,19 +214,16 @@ class Report(Callback):
 
     def say(self, text: str) -> None:
         """A line above the bar."""
-        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+        self.console.print(text, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
     def _measure(self, trainer: Trainer) -> None:
         module = module_of(trainer)
         update, seconds = trainer.global_step, self.clock.time_elapsed()
-        means = module.take_means()
-        if not means or update == self._since[0]:
+        if update == self._since[0]:
             return
-        if not all(map(math.isfinite, means.values())):
-            raise ValueError(
-                f"the loss is no longer finite at update {update:,}: lower optimizer.learning_rate "
-                f"(it was {module.optimizer_settings['learning_rate']}) or set trainer.gradient_clip_val=1.0"
-            )
+        means = module.take_means()
+        for name, mean in means.items():
+            _require_finite(math.isfinite(mean), name, trainer, module)
         chars = (update - self._since[0]) * self.chars_per_update
         means["chars_per_second"] = chars / max(1e-9, seconds - self._since[1])
         self.means, self._since = means, (update, seconds)
@@ -245,6 +248,14 @@ class Report(Callback):
             self._bar.update(self._task, completed=done, numbers=numbers + ends)
         else:
             self.say(f"{done:4.0%}  update {trainer.global_step:,}  {numbers}{ends}")
+
+
+def _require_finite(holds: bool, what: str, trainer: Trainer, module: CharLanguageModel) -> None:
+    if not holds:
+        raise ValueError(
+            f"{what} no longer finite at update {trainer.global_step:,}: lower optimizer.learning_rate "
+            f"(it was {module.optimizer_settings['learning_rate']}) or set trainer.gradient_clip_val=1.0"
+        )
 
 
 class KeepBest(Callback):
@@ -276,7 +287,7 @@ class KeepBest(Callback):
         """A run that was stopped may have written a better model than its checkpoint knows."""
         file = self.run_dir / "model.safetensors"
         if trainer.global_step and file.exists():
-            self.best = min(self.best, Portable.load(file).notes["validation_estimate_nats_per_char"])
+            self.best = min(self.best, Portable.load(file).notes.get("validation_estimate_nats_per_char", math.inf))
 
     @rank_zero_only
     def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
@@ -297,20 +308,10 @@ class KeepBest(Callback):
             self.best = nats
             portable.save(self.run_dir / "model.safetensors")
         if self.sample_length:
-            text = sample_text(portable, self.sample_length, seed=trainer.global_step)
+            text = "".join(Writer(portable).write(length=self.sample_length, seed=trainer.global_step))
             with open(self.run_dir / "samples.txt", "a", encoding="utf-8", newline="") as stream:
                 stream.write(f"=== update {trainer.global_step}, validation {nats:.4f} nats/char\n{text}\n\n")
             self.say("    " + text.strip().replace("\n", "\n    ") + "\n")
-
-
-def sample_text(portable: Portable, length: int, seed: int, choice: Choice = Choice()) -> str:
-    """A sample without a prompt."""
-    import numpy as np
-
-    tokenizer = Tokenizer.from_json(portable.tokenizer)
-    random = np.random.default_rng(seed)
-    ids = generate(NumpyRNN(portable), [portable.notes["first_id"]], length, choice, random)
-    return tokenizer.decode(ids)
 
 
 class Save(Checkpoint):
@@ -357,6 +358,9 @@ class Save(Checkpoint):
             self._save(trainer)
 
     def _save(self, trainer: Trainer) -> None:
+        module = module_of(trainer)
+        finite = all(bool(torch.isfinite(weight).all()) for weight in module.parameters())
+        _require_finite(finite, "weights", trainer, module)  # the checkpoint before is still good
         trainer.save_checkpoint(self.path)
         self._saved, self._saved_update = time.monotonic(), trainer.global_step
 

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 app = typer.Typer(
     help="chargen learns to write: give it text, and it writes more in that manner.",
     epilog="Begin with: chargen train my.txt   and then: chargen sample",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -70,10 +69,14 @@ def _complain(text: str) -> None:
 
 
 @app.callback(invoke_without_command=True)
-def _chargen(version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False) -> None:
+def _chargen(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
+) -> None:
     if version:
         print(chargen.__version__)
-        raise typer.Exit()
+    elif context.invoked_subcommand is None:
+        print(context.get_help())
 
 
 # ----------------------------------------------------------------------------------- train
@@ -106,12 +109,12 @@ def train(context: typer.Context) -> None:
     mistakes: list[Exception] = []  # kept from Hydra, which would print a page about them
 
     def job(composed: DictConfig) -> float | None:
-        if mistakes:
-            return None
         try:
             return one_run(composed)
         except (ValueError, OSError) as error:
             mistakes.append(error)
+            if HydraConfig.get().mode == RunMode.MULTIRUN:  # the other runs of a sweep go on
+                print(f"chargen: {error}", file=sys.stderr)
             return None
 
     def one_run(composed: DictConfig) -> float | None:
@@ -136,12 +139,12 @@ def train(context: typer.Context) -> None:
         hydra.main(version_base="1.3", config_path=str(_config_folder()), config_name="train")(job)()
     except (HydraException, OmegaConfBaseException) as error:
         raise ValueError(one_line(error)) from error
-    if mistakes:
-        raise mistakes[0]
     if len(results) > 1:
         print("\nnats/char  run, best first")
         for score, run_dir, overrides in sorted(results, key=lambda result: result[0] or float("inf")):
             print(f"{score or float('nan'):9.4f}  {run_dir}  {overrides}")
+    if mistakes:
+        raise mistakes[0]
 
 
 def _config_folder() -> Path:
@@ -243,7 +246,7 @@ def _train(container: dict[str, Any], program: str) -> float | None:
 
     from chargen.corpus import prepare
 
-    console = Console(soft_wrap=True, highlight=False)
+    console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
 
     def waiting(for_what: str) -> contextlib.AbstractContextManager[object]:
         return console.status(for_what) if console.is_terminal else contextlib.nullcontext()
@@ -252,15 +255,15 @@ def _train(container: dict[str, Any], program: str) -> float | None:
     if isinstance(config.corpus.path, str):
         config.corpus.path = corpus_settings["path"] = os.path.abspath(os.path.expanduser(config.corpus.path))
     elif config.corpus.path:
-        config.corpus.path = corpus_settings["path"] = [os.path.abspath(path) for path in config.corpus.path]
+        absolute = [os.path.abspath(os.path.expanduser(path)) for path in config.corpus.path]
+        config.corpus.path = corpus_settings["path"] = absolute
     with waiting("encoding the corpus"):
         corpus = prepare(folder=Path(config.data_dir), **corpus_settings)
     container = {**container, "corpus": corpus_settings, "data_dir": os.path.abspath(config.data_dir)}
     several = f", {corpus.num_articles:,} articles" if corpus.num_articles > 1 else ""
     console.print(
         f"corpus {corpus.name}: {len(corpus.ids):,} characters, {len(corpus.tokenizer.symbols):,} symbols{several}; "
-        f"the last {len(corpus.validation) - 1:,} are held out",
-        markup=False,
+        f"the last {len(corpus.validation) - 1:,} are held out"
     )
     with waiting("loading torch and lightning"):
         from chargen import fitting
@@ -285,7 +288,7 @@ def sample(
     run: Run = None,
     prompt: Annotated[str, typer.Option(help="Text to begin with.")] = "",
     prompt_file: Annotated[Optional[str], typer.Option(help="A file to begin with, or - for standard input.")] = None,
-    length: Annotated[int, typer.Option(help="Characters to write at most.")] = 1000,
+    length: Annotated[int, typer.Option(help="Characters to write at most (bytes, for a byte model).")] = 1000,
     temperature: Annotated[float, typer.Option(help="Boldness: 0 always takes the likeliest character.")] = 0.8,
     top_k: Annotated[int, typer.Option(help="Choose among the k likeliest only; 0 for all.")] = 0,
     top_p: Annotated[float, typer.Option(help="Choose among the likeliest that hold this probability.")] = 1.0,
@@ -299,11 +302,8 @@ def sample(
     ] = "skip",
 ) -> None:
     """Write a text in the manner of what was learned. Characters come as they are written."""
-    import numpy as np
-
     from chargen.runs import load_model
-    from chargen.sampling import Choice, NumpyRNN, generate
-    from chargen.tokenizer import END_ID, Tokenizer
+    from chargen.sampling import Choice, Writer
 
     choice = Choice(temperature, top_k, top_p, min_p)
     for flag, value, least in (("--length", length, 1), ("--num-samples", num_samples, 1), ("--seed", seed or 0, 0)):
@@ -313,40 +313,39 @@ def sample(
         if prompt:
             raise ValueError("--prompt and --prompt-file: give one of them")
         prompt = _read_text(prompt_file)
-    portable = load_model(run)
-    tokenizer, model = Tokenizer.from_json(portable.tokenizer), NumpyRNN(portable)
-    strangers = tokenizer.unknown(prompt)
+    writer = Writer(load_model(run))
+    ids, strangers = writer.read(prompt)
     if strangers:
         named = " ".join(f"{c!r}" for c in strangers[:12]) + (" …" if len(strangers) > 12 else "")
         if unknown == "error":
             raise ValueError(f"the model does not know {named}: leave them out, or write --unknown skip")
-        print(f"chargen: the model does not know {named}: read as unknown", file=sys.stderr)
-    ids = tokenizer.encode(prompt)
-    beginning = int(portable.notes["first_id"])
+        print(f"chargen: the model does not know {named}: skipped", file=sys.stderr)
     if seed is None:
-        seed = int(np.random.default_rng().integers(2**32))
-
-    with _writer(output) as write:
+        seed = int.from_bytes(os.urandom(4), "little")
+    with _output(output) as write:
         for number in range(num_samples):
             if num_samples > 1:
                 write(f"{chr(10) if number else ''}--- sample {number + 1}\n")
-            random = np.random.default_rng([seed, number])
-            decoder = tokenizer.decoder()
-            for id in ids:
-                write(decoder.decode(int(id)))
-            for id in generate(model, [beginning, *ids], length, choice, random, through):
-                write(decoder.decode(id) + ("\n" if id == END_ID else ""))
-            write(decoder.flush() + "\n")
+            write(writer.tokenizer.decode(ids))
+            for piece in writer.write(prompt, length, choice, [seed, number], through):
+                write(piece)
+            write("\n")
 
 
 @contextlib.contextmanager
-def _writer(output: Path | None) -> Iterator[Any]:
-    """Writes pieces of text as they come, to the terminal or whole to a file."""
-    if output is not None:
+def _output(file: Path | None) -> Iterator[Any]:
+    """Writes pieces of text as they come: to the terminal, or to a file that is kept when interrupted."""
+    if file is not None:
         from chargen.files import whole
 
-        with whole(output) as temporary, open(temporary, "w", encoding="utf-8", newline="") as stream:
-            yield stream.write
+        interrupted = False
+        with whole(file) as temporary, open(temporary, "w", encoding="utf-8", newline="") as stream:
+            try:
+                yield stream.write
+            except KeyboardInterrupt:
+                interrupted = True
+        if interrupted:
+            raise KeyboardInterrupt
         return
 
     def write(text: str) -> None:
@@ -392,15 +391,16 @@ def evaluate(
 
     from chargen.evaluation import WINDOW, score_streaming, score_windowed
     from chargen.model import CharRNN
+    from chargen.tokenizer import Tokenizer
 
     model = CharRNN.from_portable(portable)
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("scoring", total=2 * (len(ids) - 1))
         windowed = score_windowed(model, ids, lambda chars: progress.advance(task, chars))
         streaming = score_streaming(model, ids, lambda chars: progress.advance(task, chars))
-    unit = "byte" if "ByteLevel" in portable.tokenizer else "character"
-    console.print(f"{name}: {streaming.characters:,} {unit}s", markup=False)
+    unit = Tokenizer.from_json(portable.tokenizer).unit
+    console.print(f"{name}: {streaming.characters:,} {unit}s")
     if num_unknown:
         console.print(f"  {num_unknown:,} of them are unknown to the model, and scored as such")
     console.print(f"  {'protocol':34}{'nats/char':>11}{'bits/char':>11}{'characters':>13}")
@@ -435,9 +435,11 @@ def _text_to_score(portable: Portable, text: str | None, encoding: str) -> tuple
         scored = encode_file(text, Tokenizer.from_json(portable.tokenizer), encoding, **cleaning)
         ids = np.concatenate(([portable.notes["first_id"]], scored))
         return ids, text, int((scored == UNKNOWN_ID).sum())
-    config = portable.notes["config"]
     try:
+        config = portable.notes["config"]
         corpus = prepare(folder=Path(config["data_dir"]), **config["corpus"])
+    except (KeyError, TypeError):
+        raise ValueError("the model does not say what it learned from: score a text with --text FILE") from None
     except ValueError as error:
         raise ValueError(f"{error}; or score another text with --text FILE") from None
     if corpus.sha256 != portable.notes["corpus"]["sha256"]:

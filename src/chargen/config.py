@@ -91,8 +91,54 @@ class TrainConfig:
 
 
 LOGGERS = ("tensorboard", "wandb", "mlflow")
-OURS = ("callbacks", "logger", "plugins", "default_root_dir", "enable_progress_bar", "enable_checkpointing")
-"""What chargen passes to Lightning's Trainer itself."""
+OURS = (
+    "callbacks",
+    "default_root_dir",
+    "enable_autolog_hparams",
+    "enable_checkpointing",
+    "enable_progress_bar",
+    "logger",
+    "model_registry",
+    "plugins",
+    "use_distributed_sampler",
+)
+"""What chargen passes to Lightning's Trainer itself, or has no use for."""
+
+TRAINER = (
+    "accelerator",
+    "accumulate_grad_batches",
+    "barebones",
+    "benchmark",
+    "check_val_every_n_epoch",
+    "detect_anomaly",
+    "deterministic",
+    "devices",
+    "enable_model_summary",
+    "fast_dev_run",
+    "gradient_clip_algorithm",
+    "gradient_clip_val",
+    "inference_mode",
+    "limit_predict_batches",
+    "limit_test_batches",
+    "limit_train_batches",
+    "limit_val_batches",
+    "log_every_n_steps",
+    "max_epochs",
+    "max_steps",
+    "max_time",
+    "min_epochs",
+    "min_steps",
+    "num_nodes",
+    "num_sanity_val_steps",
+    "overfit_batches",
+    "precision",
+    "profiler",
+    "reload_dataloaders_every_n_epochs",
+    "strategy",
+    "sync_batchnorm",
+    "val_check_interval",
+)
+"""Lightning's own settings, spelled out here so that a misspelt one is noticed before it is imported."""
 
 
 def read(container: Mapping[str, Any]) -> TrainConfig:
@@ -118,8 +164,6 @@ def run_seconds(max_time: Any) -> float:
         ValueError: it is neither `DD:HH:MM:SS` nor a dictionary of units.
     """
     match max_time:
-        case timedelta():
-            return max_time.total_seconds()
         case str() if found := re.fullmatch(r"(\d+):(\d\d):(\d\d):(\d\d)", max_time.strip()):
             days, hours, minutes, seconds = map(int, found.groups())
             total = timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds).total_seconds()
@@ -198,6 +242,10 @@ def _check(config: TrainConfig) -> None:
     at_least(1, corpus__min_count=corpus.min_count)
     _require("corpus.validation_fraction", corpus.validation_fraction, 0 < corpus.validation_fraction < 1,
              "must lie between 0 and 1")  # fmt: skip
+    _require("corpus.normalize_unicode", corpus.normalize_unicode,
+             not corpus.normalize_unicode or corpus.unit == "character", "needs corpus.unit=character")  # fmt: skip
+    for key, path in (("run_dir", config.run_dir), ("data_dir", config.data_dir)):
+        _require(key, path, bool(path.strip()), "must be the path of a folder")
     paths = corpus.path if isinstance(corpus.path, list) else [corpus.path]
     is_path = corpus.path is None or (bool(paths) and all(isinstance(p, str) and p for p in paths))
     _require("corpus.path", corpus.path, is_path, "must be a file, a folder, a glob, or a list [a.txt,b.txt]")
@@ -226,12 +274,19 @@ def _check(config: TrainConfig) -> None:
 
 def _check_trainer(trainer: dict[str, Any]) -> None:
     """What chargen reads of Lightning's settings, and what it keeps to itself."""
-    for key in OURS:
-        _require(f"trainer.{key}", trainer.get(key), key not in trainer, "chargen sets this itself; leave it out")
-    for key in ("max_steps", "max_epochs"):
+    for key in trainer:
+        _require(f"trainer.{key}", trainer[key], key not in OURS, "chargen sets this itself; leave it out")
+        if key not in TRAINER:
+            hint = nearest(f"trainer.{key}", [f"trainer.{known}" for known in TRAINER])
+            raise ValueError(f"trainer.{key}: there is no such setting{hint}")
+    for key, least in (("max_steps", -1), ("max_epochs", -1), ("accumulate_grad_batches", 1), ("log_every_n_steps", 1)):
         value = trainer.get(key)
-        whole = value is None or (isinstance(value, int) and (value == -1 or value >= 1))
-        _require(f"trainer.{key}", value, whole, "must be a whole number from 1 up, or -1 for no limit")
+        counts = isinstance(value, int) and not isinstance(value, bool) and (value >= 1 or value == least)
+        no_limit = ", or -1 for no limit" if least < 0 else ""
+        _require(f"trainer.{key}", value, value is None or counts, f"must be a whole number from 1 up{no_limit}")
+    devices = trainer.get("devices", 1)
+    _require("trainer.devices", devices, devices in (1, "1") or (isinstance(devices, list) and len(devices) == 1),
+             "chargen train runs on one device; write 1, or [1] for the second")  # fmt: skip
     clip = trainer.get("gradient_clip_val")
     clips = clip is None or (isinstance(clip, (int, float)) and not isinstance(clip, bool) and clip >= 0)
     _require("trainer.gradient_clip_val", clip, clips, "must be a number from 0 up, or null for no clipping")

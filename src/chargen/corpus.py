@@ -14,6 +14,7 @@ import codecs
 import glob
 import gzip
 import hashlib
+import http.client
 import io
 import json
 import os
@@ -21,13 +22,12 @@ import re
 import shutil
 import sys
 import unicodedata
-import urllib.error
 import urllib.parse
 import urllib.request
 import zipfile
 import zlib
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal
@@ -114,7 +114,8 @@ def prepare(
         url: where to fetch it instead, with the `file` name to keep it under, its `size` in bytes
             and its `sha256`. A zip archive of one file is opened.
         encoding: of the files; a byte order mark is understood.
-        unit: `character` or `byte`.
+        unit: `character` or `byte`. Bytes are learned as they stand in the file or, where another
+            encoding than UTF-8 is named, as those of the same text in UTF-8.
         min_count: symbols that come less often become unknown.
         normalize_newlines: CRLF and CR become LF.
         normalize_unicode: Unicode NFC.
@@ -145,7 +146,7 @@ def prepare(
         digest = hashlib.sha256("\0".join(topics).encode()).hexdigest()
 
         def articles() -> Generator[Article, None, None]:
-            return ([text if unit == "character" else text.encode().decode("latin-1")] for text in topics)
+            return ([_symbols(text, unit)] for text in topics)
 
     else:
         digests = [sha256_of(file) for file in files]
@@ -182,14 +183,14 @@ def encode_file(
     Raises:
         ValueError: it cannot be read so.
     """
-    pieces = [
-        piece
+    encoding = _known_encoding(encoding)
+    articles = (
+        article
         for file in find_files(path)
-        for piece in _encoded(
-            read_articles(file, _known_encoding(encoding), tokenizer.unit, normalize_newlines, normalize_unicode),
-            tokenizer,
-        )
-    ]
+        for article in read_articles(file, encoding, tokenizer.unit, normalize_newlines, normalize_unicode)
+    )
+    with closing(articles):
+        pieces = list(_encoded(articles, tokenizer))
     return np.concatenate(pieces) if pieces else np.empty(0, dtype=np.int64)
 
 
@@ -231,7 +232,7 @@ def find_files(path: str | Sequence[str]) -> list[Path]:
             for f in place.rglob("*")
             if f.is_file()
             and not any(part.startswith(".") for part in f.relative_to(place).parts)
-            and f.name.removesuffix(".gz").endswith(TEXT_SUFFIXES)
+            and f.name.lower().removesuffix(".gz").endswith(TEXT_SUFFIXES)
         )
         if not found:
             raise ValueError(f"no text in the folder {path}: it should hold {', '.join(TEXT_SUFFIXES)} files (or .gz)")
@@ -273,7 +274,7 @@ def fetch(url: str, target: Path, size: int, sha256: str) -> Path:
         part.parent.mkdir(parents=True, exist_ok=True)
         try:
             _download(url, part, size)
-        except (urllib.error.URLError, OSError, EOFError) as error:
+        except (OSError, EOFError, http.client.HTTPException) as error:
             reason = getattr(error, "reason", error)
             raise ValueError(f"cannot fetch {target.name} ({reason}): {by_hand}") from None
         if sha256_of(part) != sha256:
@@ -318,26 +319,13 @@ def _download(url: str, part: Path, size: int) -> None:
         raise EOFError(f"{have:,} of {size:,} bytes came; the next try goes on from there")
 
 
-class _bytes_bar:
+@contextmanager
+def _bytes_bar(label: str, total: int, done: int) -> Iterator[Callable[[int], None]]:
     """A progress bar over bytes on a terminal, and nothing elsewhere."""
-
-    def __init__(self, label: str, total: int, done: int = 0) -> None:
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            DownloadColumn(),
-            TransferSpeedColumn(),
-            TimeRemainingColumn(),
-        )
-        self._progress = Progress(*columns, transient=True, disable=not sys.stdout.isatty())
-        self._task = self._progress.add_task(label, total=total, completed=done)
-
-    def __enter__(self) -> Callable[[int], None]:
-        self._progress.start()
-        return lambda num_bytes: self._progress.advance(self._task, num_bytes)
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
+    columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn()
+    with Progress(*columns, TimeRemainingColumn(), transient=True, disable=not sys.stdout.isatty()) as progress:
+        task = progress.add_task(label, total=total, completed=done)
+        yield lambda num_bytes: progress.advance(task, num_bytes)
 
 
 # ------------------------------------------------------------------------------- read and clean
@@ -360,13 +348,14 @@ def read_articles(
     """
     clean = _Cleaner(file, unit, normalize_newlines, normalize_unicode)
     with _opened(file) as stream:
-        if file.name.removesuffix(".gz").endswith(".jsonl"):
-            lines = io.TextIOWrapper(stream, encoding="utf-8-sig" if encoding == "utf-8" else encoding)
-            yield from (clean.all(_json_text(file, number, line)) for number, line in _numbered(file, lines))
-        elif unit == "byte":
+        if file.name.lower().removesuffix(".gz").endswith(".jsonl"):
+            for number, line in enumerate(_lines(_decoded(file, stream, encoding)), start=1):
+                if line.strip():
+                    yield clean.pieces([_symbols(_json_text(file, number, line), unit)])
+        elif unit == "byte" and encoding == "utf-8":
             yield clean.pieces(block.decode("latin-1") for block in _blocks(file, stream))
         else:
-            yield clean.pieces(_decoded(file, stream, encoding))
+            yield clean.pieces(_symbols(piece, unit) for piece in _decoded(file, stream, encoding))
 
 
 def _opened(file: Path) -> IO[bytes]:
@@ -408,16 +397,23 @@ def _decoded(file: Path, stream: IO[bytes], encoding: str) -> Iterator[str]:
 
 def _wrong_encoding(file: Path, encoding: str, offset: int) -> ValueError:
     return ValueError(
-        f"{file} is not {encoding} at byte {offset:,}: name its encoding (corpus.encoding=latin-1, gb18030, …) "
-        "or, if it is no text, write corpus.unit=byte"
+        f"{file} is not {encoding} at byte {offset:,}: name its encoding (corpus.encoding=latin-1, gb18030, …; "
+        "--encoding to evaluate) or, if it is no text, learn it with corpus.unit=byte"
     )
 
 
-def _numbered(file: Path, lines: Iterable[str]) -> Iterator[tuple[int, str]]:
-    try:
-        yield from ((number, line) for number, line in enumerate(lines, start=1) if line.strip())
-    except (UnicodeError, OSError, EOFError, zlib.error) as error:
-        raise ValueError(f"cannot read {file} as JSON lines: {error}") from None
+def _lines(pieces: Iterable[str]) -> Iterator[str]:
+    """The lines of a text that comes in pieces."""
+    waiting = ""
+    for piece in pieces:
+        *lines, waiting = (waiting + piece).split("\n")
+        yield from lines
+    yield waiting
+
+
+def _symbols(text: str, unit: Unit) -> str:
+    """Text as symbols of the unit: bytes are those of its UTF-8, each as a character up to U+00FF."""
+    return text if unit == "character" else text.encode().decode("latin-1")
 
 
 def _json_text(file: Path, number: int, line: str) -> str:
@@ -445,10 +441,6 @@ class _Cleaner:
     def __init__(self, file: Path, unit: Unit, normalize_newlines: bool, normalize_unicode: bool) -> None:
         self.file, self.unit = file, unit
         self.newlines, self.unicode = normalize_newlines, normalize_unicode and unit == "character"
-
-    def all(self, text: str) -> Article:
-        """A whole text as symbols."""
-        return self.pieces([text if self.unit == "character" else text.encode().decode("latin-1")])
 
     def pieces(self, pieces: Iterable[str]) -> Iterator[str]:
         """Pieces of symbols, cleaned as if they were one."""

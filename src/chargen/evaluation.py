@@ -24,7 +24,7 @@ WINDOW = 256
 """Characters of protocol A's windows."""
 
 _AT_ONCE = 16  # windows side by side, or in a row
-Report = Callable[[int], None]
+Advance = Callable[[int], None]
 """Told how many characters have been scored since it was last told."""
 
 
@@ -46,13 +46,13 @@ class Score:
         return self.nats_per_char / math.log(2)
 
 
-def score_streaming(model: CharRNN, ids: np.ndarray, report: Report = lambda _: None) -> Score:
+def score_streaming(model: CharRNN, ids: np.ndarray, advance: Advance = lambda _: None) -> Score:
     """Protocol B.
 
     Args:
         model: in any mode; it is read in evaluation mode.
         ids: (N+1,): the first is context, the N behind it are scored.
-        report: for a progress bar.
+        advance: for a progress bar.
 
     Returns:
         The mean over N characters.
@@ -66,11 +66,11 @@ def score_streaming(model: CharRNN, ids: np.ndarray, report: Report = lambda _: 
         piece = ids[begin : begin + WINDOW * _AT_ONCE + 1]
         scored, states = _nats(model, piece[None, :-1], piece[None, 1:], states)
         nats += scored
-        report(len(piece) - 1)
+        advance(len(piece) - 1)
     return Score(nats / (len(ids) - 1), len(ids) - 1)
 
 
-def score_windowed(model: CharRNN, ids: np.ndarray, report: Report = lambda _: None) -> Score:
+def score_windowed(model: CharRNN, ids: np.ndarray, advance: Advance = lambda _: None) -> Score:
     """Protocol A; arguments and result as those of `score_streaming`."""
     _require_text(ids)
     whole = (len(ids) - 1) // WINDOW * WINDOW
@@ -79,10 +79,10 @@ def score_windowed(model: CharRNN, ids: np.ndarray, report: Report = lambda _: N
     for begin in range(0, len(inputs), _AT_ONCE):
         rows = slice(begin, begin + _AT_ONCE)
         nats += _nats(model, inputs[rows], targets[rows], None)[0]
-        report(inputs[rows].size)
+        advance(inputs[rows].size)
     if whole < len(ids) - 1:
         nats += _nats(model, ids[None, whole:-1], ids[None, whole + 1 :], None)[0]
-        report(len(ids) - 1 - whole)
+        advance(len(ids) - 1 - whole)
     return Score(nats / (len(ids) - 1), len(ids) - 1)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import logging
 import math
@@ -37,9 +36,8 @@ from chargen.callbacks import (
     WholeCheckpoints,
     duration,
     extra_logger,
-    sample_text,
 )
-from chargen.config import DEFAULT_MAX_TIME, TrainConfig, nearest, run_seconds
+from chargen.config import DEFAULT_MAX_TIME, TrainConfig, run_seconds
 from chargen.corpus import Corpus
 from chargen.evaluation import Score, score_streaming
 from chargen.files import whole
@@ -47,10 +45,14 @@ from chargen.lanes import Lanes, TextData
 from chargen.model import CharRNN
 from chargen.portable import Portable
 from chargen.runs import CHECKPOINT, MODEL, load_checkpoint
+from chargen.sampling import Writer
 from chargen.training import VALIDATION_SCORE, CharLanguageModel, Plan
 
 SAMPLE_LENGTH = 600
 """Characters of the text shown at the end."""
+
+SCORED_CHARACTERS = 500_000
+"""Of a longer held-out text, the summary scores no more than this; `chargen evaluate` scores all."""
 
 
 def fit(
@@ -82,8 +84,7 @@ def fit(
     settings = dict(config.trainer)
     windows = len(Lanes(corpus.train, config.batch_size, config.sequence_length))
     max_seconds, total_updates = _length(settings, windows)
-    if config.resume:
-        _check_resume(Path(config.resume), corpus, total_updates, new_length)
+    checkpoint = _checked(Path(config.resume), corpus) if config.resume else None
 
     torch.manual_seed(config.seed)
     tokenizer = corpus.tokenizer.to_json()
@@ -99,7 +100,7 @@ def fit(
     if config.logger is not None:
         loggers.append(extra_logger(config.logger, run_dir))
     report = Report(console, clock, max_seconds, chars_per_update, int(settings.get("log_every_n_steps") or 50))
-    schedule = Schedule(clock, None if total_updates else max_seconds, report.say)
+    schedule = Schedule(clock, max_seconds, total_updates, report.say)
     keep_best = KeepBest(run_dir, clock, config.sample_length, report.say)
     save = Save(run_dir / CHECKPOINT)
     callbacks: list[Callback] = [clock, schedule, report, keep_best, save]
@@ -107,32 +108,40 @@ def fit(
         callbacks.append(EarlyStopping(VALIDATION_SCORE, patience=config.early_stopping, verbose=False))
     trainer = _trainer(settings, max_seconds, total_updates, callbacks, loggers, run_dir)
 
-    for name, content in (("config.yaml", yaml.safe_dump(container, sort_keys=False, allow_unicode=True)),
-                          ("tokenizer.json", tokenizer)):  # fmt: skip
+    data = TextData(corpus, config.batch_size, config.sequence_length)
+    if checkpoint is None:
+        for left in ("metrics.csv", "samples.txt"):  # of a run that died before its first checkpoint
+            (run_dir / left).unlink(missing_ok=True)
+    for name, content in {"config.yaml": _yaml(container), "tokenizer.json": tokenizer}.items():
         with whole(run_dir / name) as temporary:
             temporary.write_text(content, encoding="utf-8")
-    if config.resume:
-        metrics.cut_behind(load_checkpoint(Path(config.resume))["global_step"])
     parameters = sum(p.numel() for p in module.parameters())
+    length = f"{total_updates:,} updates" if total_updates else duration(max_seconds or 0)
     console.print(
         f"model {config.model.cell} {config.model.num_layers} x {config.model.hidden_size}: {parameters:,} parameters; "
-        f"{f'{total_updates:,} updates' if total_updates else duration(max_seconds or 0)}, "
-        f"{torch.get_num_threads()} threads; into {run_dir}",
-        markup=False,
+        f"{length}, {torch.get_num_threads()} threads; into {run_dir}"
     )
-    _run(trainer, module, TextData(corpus, config.batch_size, config.sequence_length), config.resume, save)
-    if save.stop_signal is not None:
-        resume = shlex.quote(f"resume={run_dir}")
-        console.print(
-            f"stopped at update {trainer.global_step:,} and saved; go on with\n  {program} train {resume}", markup=False
-        )
-        raise SystemExit(128 + save.stop_signal)
-    if not trainer.is_global_zero:
-        return None
-    if math.isinf(keep_best.best):  # a run without validation keeps its last weights
-        module.model.to_portable(tokenizer, module.run).save(run_dir / MODEL)
-    seen = _characters_seen(trainer.global_step * windows_per_update, windows, config, corpus)
-    return _finish(run_dir, corpus, console, clock.time_elapsed(), trainer.global_step, seen, parameters, program)
+    if checkpoint is not None and _is_over(checkpoint, total_updates, new_length):
+        _require_unfinished(run_dir, checkpoint)
+        updates, seconds = checkpoint["global_step"], checkpoint["callbacks"]["Timer"]["time_elapsed"]["train"]
+        _validate_last(module, data, checkpoint, run_dir)
+    else:
+        if checkpoint is not None:
+            metrics.cut_behind(checkpoint["global_step"])
+        _run(trainer, module, data, config.resume, save)
+        updates, seconds = trainer.global_step, clock.time_elapsed()
+        if save.stop_signal is not None and (module.plan.total is None or updates < module.plan.total):
+            resume = shlex.quote(f"resume={run_dir}")
+            console.print(f"stopped at update {updates:,} and saved; go on with\n  {program} train {resume}")
+            raise SystemExit(128 + save.stop_signal)
+        if math.isinf(keep_best.best):  # a run without validation keeps its last weights
+            module.model.to_portable(tokenizer, module.run).save(run_dir / MODEL)
+    seen = _characters_seen(updates * windows_per_update, windows, config, corpus)
+    return _finish(run_dir, corpus, console, seconds, updates, seen, parameters, program)
+
+
+def _yaml(container: dict[str, Any]) -> str:
+    return str(yaml.safe_dump(container, sort_keys=False, allow_unicode=True))
 
 
 def _notes(container: dict[str, Any], corpus: Corpus) -> dict[str, Any]:
@@ -205,25 +214,49 @@ def _trainer(
             use_distributed_sampler=False,
             **settings,
         )
-    except TypeError as error:
-        wrong = str(error).rpartition("argument ")[2].strip("'\" ")
-        known = [name for name in inspect.signature(Trainer).parameters if name != "self"]
-        raise ValueError(f"trainer.{wrong}: there is no such setting{nearest(wrong, known)}") from None
-    except (MisconfigurationException, RuntimeError, ValueError) as error:
+    except (MisconfigurationException, RuntimeError, TypeError, ValueError) as error:
         raise ValueError(f"trainer: {error}") from None
 
 
-def _check_resume(file: Path, corpus: Corpus, total_updates: int | None, new_length: bool) -> None:
+def _checked(file: Path, corpus: Corpus) -> dict[str, Any]:
+    """The checkpoint to go on from, if its text is still the same."""
     checkpoint = load_checkpoint(file)
     if checkpoint["hyper_parameters"]["run"]["corpus"]["sha256"] != corpus.sha256:
         raise ValueError(f"the text of corpus {corpus.name} has changed since {file} was written: start a new run")
-    done = checkpoint["global_step"]
+    return checkpoint
+
+
+def _is_over(checkpoint: dict[str, Any], total_updates: int | None, new_length: bool) -> bool:
+    """Whether the checkpoint is of the run's last update."""
     total = total_updates if new_length else total_updates or checkpoint["chargen"]["plan"]["total"]
-    if total is not None and done >= total:
+    return total is not None and checkpoint["global_step"] >= total
+
+
+def _require_unfinished(run_dir: Path, checkpoint: dict[str, Any]) -> None:
+    """A run that was stopped behind its last update is finished; one that was finished needs more updates."""
+    done, summary = checkpoint["global_step"], run_dir / "summary.json"
+    if summary.exists() and json.loads(summary.read_text(encoding="utf-8"))["updates"] >= done:
         raise ValueError(
             f"the run is complete at {done:,} updates; to go on, give it more, "
             f"such as trainer.max_steps={2 * done}, or a longer trainer.max_time"
         )
+
+
+@torch.no_grad()
+def _validate_last(module: CharLanguageModel, data: TextData, checkpoint: dict[str, Any], run_dir: Path) -> None:
+    """The validation that a run missed which was stopped behind its last update."""
+    module.load_state_dict(checkpoint["state_dict"])
+    module.eval()
+    module.on_validation_epoch_start()
+    for batch in data.val_dataloader():
+        module.validation_step(batch)
+    nats = module.validation_mean()
+    best = math.inf
+    if (run_dir / MODEL).exists():
+        best = Portable.load(run_dir / MODEL).notes.get("validation_estimate_nats_per_char", math.inf)
+    if nats < best:
+        notes = {**module.run, "validation_estimate_nats_per_char": nats, "updates": checkpoint["global_step"]}
+        module.model.to_portable(module.tokenizer, notes).save(run_dir / MODEL)
 
 
 def _run(trainer: Trainer, module: CharLanguageModel, data: TextData, resume: str | None, save: Save) -> None:
@@ -240,6 +273,8 @@ def _run(trainer: Trainer, module: CharLanguageModel, data: TextData, resume: st
     except SystemExit:
         if save.stop_signal is None:
             raise
+    except MisconfigurationException as error:
+        raise ValueError(f"trainer: {error}") from None
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -263,7 +298,8 @@ def _finish(
 ) -> float:
     """Scores the best weights, writes summary.json, prints the end of a run."""
     portable = Portable.load(run_dir / MODEL)
-    score = _score(portable, corpus, console)
+    ids = corpus.validation[: SCORED_CHARACTERS + 1]
+    score = _score(portable, ids, console)
     summary = {
         "validation_nats_per_char": score.nats_per_char,
         "validation_bits_per_char": score.bits_per_char,
@@ -280,11 +316,12 @@ def _finish(
     }
     with whole(run_dir / "summary.json") as temporary:
         temporary.write_text(json.dumps(summary, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    text = sample_text(portable, SAMPLE_LENGTH, seed=updates)
+    text = "".join(Writer(portable).write(length=SAMPLE_LENGTH, seed=updates))
+    of_all = "" if len(ids) == len(corpus.validation) else f" of {len(corpus.validation) - 1:,}"
     place = shlex.quote(str(run_dir))
     lines = (
         f"\nvalidation  {score.nats_per_char:.4f} nats/char   {score.bits_per_char:.4f} bits/char   "
-        f"({score.characters:,} held-out characters, one carried state)",
+        f"({score.characters:,}{of_all} held-out characters, one carried state)",
         f"speed       {summary['chars_per_second']:,.0f} characters/s: {characters_seen:,} in {duration(seconds)}, "
         f"{updates:,} updates",
         f"written     {run_dir / MODEL}",
@@ -294,12 +331,11 @@ def _finish(
         f"  {program} sample {place} --length 2000 --temperature 0.7",
         f"  {program} train {shlex.quote(f'resume={run_dir}')} trainer.max_steps={2 * updates}",
     )
-    console.print("\n".join(lines), markup=False)
+    console.print("\n".join(lines))
     return score.nats_per_char
 
 
-def _score(portable: Portable, corpus: Corpus, console: Console) -> Score:
+def _score(portable: Portable, ids: np.ndarray, console: Console) -> Score:
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task("scoring the held-out text", total=len(corpus.validation) - 1)
-        model = CharRNN.from_portable(portable)
-        return score_streaming(model, corpus.validation, lambda chars: progress.advance(task, chars))
+        task = progress.add_task("scoring the held-out text", total=len(ids) - 1)
+        return score_streaming(CharRNN.from_portable(portable), ids, lambda chars: progress.advance(task, chars))

@@ -38,7 +38,7 @@ class StackedRNN(nn.Module):
         dropout: fraction of a layer's outputs dropped on their way up, to the next layer or to
             the head; one mask per lane serves the whole window.
         residual: add each layer's input to its output, from the second layer on.
-        unroll: who runs the loop over time.
+        unrolled_by: who runs the loop over time.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class StackedRNN(nn.Module):
         num_layers: int = 1,
         dropout: float = 0.0,
         residual: bool = False,
-        unroll: Unroll = unroll,
+        unrolled_by: Unroll = unroll,
     ) -> None:
         super().__init__()
         self.cell = CELLS[cell]
@@ -57,7 +57,7 @@ class StackedRNN(nn.Module):
         self.num_layers = num_layers
         self.dropout = dropout
         self.residual = residual
-        self.unroll = unroll
+        self.unroll = unrolled_by
         gates_size = self.cell.num_gates * hidden_size
         for layer in range(num_layers):
             below_size = hidden_size if layer else input_size
@@ -183,8 +183,8 @@ class CharRNN(nn.Module):
         return F.linear(self.embedding(ids), weight_ih, bias_ih)
 
     def to_portable(self, tokenizer: str, notes: dict[str, object]) -> Portable:
-        """The model as numpy arrays and plain data, with its tokenizer (JSON) and notes about the run."""
-        weights = {name: value.detach().cpu().numpy().copy() for name, value in self.state_dict().items()}
+        """The model as float32 arrays and plain data, with its tokenizer (JSON) and notes about the run."""
+        weights = {name: value.detach().float().cpu().numpy().copy() for name, value in self.state_dict().items()}
         return Portable(weights, asdict(self.settings), tokenizer, notes)
 
     @staticmethod

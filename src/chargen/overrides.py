@@ -20,8 +20,11 @@ from chargen.config import no_such_setting
 PATHS = ("corpus.path", "run_dir", "data_dir", "resume")
 """Keys whose value is a path, taken as it was typed."""
 
+QUOTES = ("'", '"')
+
 OPTIONS_WITH_A_VALUE = ("--cfg", "-c", "--package", "-p", "--config-dir", "-cd", "--config-name", "-cn")
-"""Of Hydra, whose value is the next word."""
+OPTIONS = (*OPTIONS_WITH_A_VALUE, "--multirun", "-m", "--resolve", "--info", "-i", "--hydra-help", "--version")
+"""Of Hydra."""
 
 
 def spell(words: Sequence[str]) -> list[str]:
@@ -37,22 +40,31 @@ def spell(words: Sequence[str]) -> list[str]:
     paths = []
     for word, before in zip(words, ("", *words), strict=False):
         key, equals, value = word.partition("=")
+        if word.startswith("-") and key not in OPTIONS:
+            name = key.lstrip("-").replace("-", "_") or "seed"
+            raise ValueError(f"{word}: settings have no dashes; write {name}={value or '…'}")
         if word.startswith(("-", "~")) or before in OPTIONS_WITH_A_VALUE:
             spelled.append(word)
-        elif equals and not Path(word).exists():
+        elif equals and not _exists(word):
             spelled.append(_override(key, value))
         else:
             paths.append(word)
     if paths:
         _require_paths(paths)
-        listed = ",".join(map(_quoted, paths))
-        spelled += ["corpus=text", "corpus.path=" + (listed if len(paths) == 1 else f"[{listed}]")]
+        spelled += ["corpus=text", f"corpus.path={_quoted(paths[0]) if len(paths) == 1 else _listed(paths)}"]
     return spelled
+
+
+def _exists(path: str) -> bool:
+    try:
+        return Path(path).exists()
+    except OSError:  # a name too long to be one
+        return False
 
 
 def _require_paths(paths: Sequence[str]) -> None:
     for path in paths:
-        looks_like_one = re.search(r"[/\\.*?\[]", path) or Path(path).exists()
+        looks_like_one = re.search(r"[/\\.*?\[]", path) or _exists(path)
         if not looks_like_one:
             raise ValueError(f"{path}: no such file; write KEY=VALUE for a setting, or the path of a text")
 
@@ -60,8 +72,8 @@ def _require_paths(paths: Sequence[str]) -> None:
 def _override(key: str, value: str) -> str:
     if re.match(r"trainer\.\w", key):
         key = "++" + key  # Lightning has more settings than conf/trainer names
-    if key.lstrip("+") in PATHS and value and value != "null" and not _is_hydra_list(value):
-        return f"{key}={_quoted(value)}"
+    if key.lstrip("+") in PATHS and value and value != "null":
+        return f"{key}={_path(value)}"
     try:
         OverridesParser.create().parse_override(f"{key}={value}")
     except HydraException:
@@ -69,9 +81,19 @@ def _override(key: str, value: str) -> str:
     return f"{key}={value}"
 
 
-def _is_hydra_list(value: str) -> bool:
-    """A list, or already quoted: meant for Hydra. A path may begin so too, if there is such a file."""
-    return value[0] in "['\"" and not Path(value).exists()
+def _path(value: str) -> str:
+    """A path, or a list of paths, or what is quoted already; a file that is named like these is a file."""
+    if value[0] == "[" and value[-1] == "]" and not _exists(value):
+        return _listed([path.strip() for path in value[1:-1].split(",") if path.strip()])
+    return value if _is_quoted(value) and not _exists(value) else _quoted(value)
+
+
+def _is_quoted(value: str) -> bool:
+    return len(value) > 1 and value[0] in QUOTES and value[-1] == value[0]
+
+
+def _listed(paths: Sequence[str]) -> str:
+    return f"[{','.join(path if _is_quoted(path) else _quoted(path) for path in paths)}]"
 
 
 def _quoted(value: str) -> str:
@@ -100,4 +122,6 @@ def one_line(error: HydraException | OmegaConfBaseException) -> str:
     if found := re.search(r"Value '(.*)' (?:of type '.*' could not be converted to|is not a valid) (\w+)", reason):
         kind = {"Integer": "a whole number", "Float": "a number", "bool": "true or false"}.get(found[2], found[2])
         return f"{key}={found[1]}: must be {kind}"
+    if found := re.search(r"Ambiguous value for argument '([^'=]+)=(.*)'", str(error)):
+        return f"{found[1]}={found[2]}: several values are a sweep; write -m before them"
     return f"{key}: {reason}" if key and key not in reason else reason

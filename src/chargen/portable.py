@@ -20,6 +20,9 @@ from chargen.files import whole
 FORMAT = "chargen"
 FORMAT_VERSION = 1
 
+GATES = {"rnn": 1, "lstm": 4, "gru": 3}
+SIZES = ("vocab_size", "embedding_size", "hidden_size", "num_layers")
+
 
 @dataclass(frozen=True)
 class Portable:
@@ -54,16 +57,50 @@ class Portable:
         """Reads a file that `save` wrote.
 
         Raises:
-            ValueError: it is damaged, of another program, or of a later version.
+            ValueError: it is damaged, of another program, or of another version.
         """
         try:
             with safe_open(path, framework="numpy") as opened:
                 header = opened.metadata() or {}
                 if header.get("format") != FORMAT:
                     raise ValueError(f"{path} was written by another program: give a model.safetensors of chargen")
-                if int(header["format_version"]) > FORMAT_VERSION:
-                    raise ValueError(f"{path} was written by a later chargen: update with pip install -U chargen")
+                if header.get("format_version") != str(FORMAT_VERSION):
+                    raise ValueError(f"{path} was written by another version of chargen: pip install -U chargen")
                 weights = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118  # no mapping
+                settings, tokenizer, notes = (header.get(part, "") for part in ("settings", "tokenizer", "notes"))
         except SafetensorError as error:
             raise ValueError(f"{path} is truncated or not a safetensors file ({error}): give another one") from None
-        return Portable(weights, json.loads(header["settings"]), header["tokenizer"], json.loads(header["notes"]))
+        try:
+            return Portable(weights, json.loads(settings), tokenizer, json.loads(notes)).checked(path)
+        except (json.JSONDecodeError, RecursionError):
+            raise ValueError(f"{path} is damaged: its header is not what chargen writes") from None
+
+    def checked(self, path: Path) -> Portable:
+        """Itself, if settings and notes are what chargen writes and the weights have their shapes.
+
+        Raises:
+            ValueError: they are not. `path` is for the message.
+        """
+        damaged = ValueError(f"{path} is damaged or forged: its settings and weights do not fit together")
+        settings, notes = self.settings, self.notes
+        if not isinstance(settings, dict) or settings.keys() != {*SIZES, "cell", "dropout", "residual"}:
+            raise damaged
+        sizes = [settings[key] for key in SIZES]
+        if not all(type(size) is int and 0 < size < 2**31 for size in sizes) or str(settings["cell"]) not in GATES:
+            raise damaged
+        V, E, H, L = sizes
+        first_id = notes.get("first_id") if isinstance(notes, dict) else None
+        if type(first_id) is not int or not 0 <= first_id < V:
+            raise damaged
+        gates_size = GATES[str(settings["cell"])] * H
+        shapes = {"embedding.weight": (V, E), "head.weight": (V, H), "head.bias": (V,)}
+        for layer in range(min(L, len(self.weights))):
+            shapes |= {
+                f"recurrence.weight_ih_l{layer}": (gates_size, H if layer else E),
+                f"recurrence.weight_hh_l{layer}": (gates_size, H),
+                f"recurrence.bias_ih_l{layer}": (gates_size,),
+                f"recurrence.bias_hh_l{layer}": (gates_size,),
+            }
+        if {name: weight.shape for name, weight in self.weights.items()} != shapes:
+            raise damaged
+        return self

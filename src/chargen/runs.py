@@ -47,11 +47,11 @@ def load_model(where: Path | None) -> Portable:
     hyper = checkpoint["hyper_parameters"]
     prefix = "model."
     weights = {
-        name.removeprefix(prefix): value.numpy()
+        name.removeprefix(prefix): value.float().numpy()
         for name, value in checkpoint["state_dict"].items()
         if name.startswith(prefix)
     }
-    return Portable(weights, hyper["model"], hyper["tokenizer"], hyper["run"])
+    return Portable(weights, hyper["model"], hyper["tokenizer"], hyper["run"]).checked(file)
 
 
 def load_checkpoint(file: Path) -> dict[str, Any]:
@@ -68,7 +68,8 @@ def load_checkpoint(file: Path) -> dict[str, Any]:
         checkpoint = torch.load(file, map_location="cpu", weights_only=True)
         saved = checkpoint["chargen"]
         later = saved["format_version"] > FORMAT_VERSION
-        checkpoint["hyper_parameters"]["tokenizer"]
+        for part in ("model", "tokenizer", "run"):
+            checkpoint["hyper_parameters"][part]
     except (KeyError, TypeError, IndexError):
         raise ValueError(f"{file} is a checkpoint of another program: give a {CHECKPOINT} of chargen") from None
     except Exception as error:  # torch raises whatever its parts raise, for any damage or foreign content

@@ -1,4 +1,4 @@
-"""From logits to the next character: temperature, top-k, top-p, min-p; a generator that streams.
+"""From logits to the next character: temperature, top-k, top-p, min-p; a writer that streams.
 
 Everything here is numpy, so that the first character comes without waiting for a framework.
 
@@ -9,13 +9,14 @@ Dimensions: V vocabulary, H hidden, G gates.
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from chargen.portable import Portable
-from chargen.tokenizer import END_ID, UNKNOWN_ID
+from chargen.tokenizer import END_ID, UNKNOWN_ID, Tokenizer
 
 Array = np.ndarray
 State = tuple[Array, ...]
@@ -183,28 +184,99 @@ def generate(
     length: int,
     choice: Choice,
     random: np.random.Generator,
-    through: bool = False,
+    never: Sequence[int] = (UNKNOWN_ID,),
 ) -> Iterator[int]:
-    """Reads a prompt and writes on, one id at a time.
+    """Reads a prompt and writes on, one id at a time, without end but `length`.
 
     Args:
         model: the network.
         prompt: ids to read first, at least one.
-        length: how many ids to write at most.
+        length: how many ids to write.
         choice: how each is chosen.
         random: where chance comes from.
-        through: write on behind the end of an article instead of stopping there.
+        never: ids that are not written. The unknown stands for what the model cannot write.
 
     Yields:
-        Ids of the continuation; the end of an article is yielded only with `through`.
+        The ids of the continuation.
+
+    Raises:
+        ValueError: there is no prompt.
     """
+    if len(prompt) == 0:
+        raise ValueError("a prompt needs at least one id")
     states = model.zero_state()
     for id in prompt:
         logits, states = model.tick(int(id), states)
     for _ in range(length):
-        logits[UNKNOWN_ID] = -np.inf  # it stands for what the model cannot write
+        logits[list(never)] = -np.inf
         id = choice.draw(logits, random)
-        if id == END_ID and not through:
-            return
         yield id
         logits, states = model.tick(id, states)
+
+
+class Writer:
+    """A trained model that writes text: all that a program needs.
+
+    Args:
+        portable: the model; `Portable.load` reads it.
+
+    Raises:
+        ValueError: its parts do not fit together.
+    """
+
+    def __init__(self, portable: Portable) -> None:
+        self.model = NumpyRNN(portable)
+        self.tokenizer = Tokenizer.from_json(portable.tokenizer)
+        if self.tokenizer.vocab_size != self.model.vocab_size:
+            raise ValueError("the model's weights do not fit its tokenizer")
+        self.first_id: int = portable.notes["first_id"]
+        self.learned = portable.notes.get("config", {}).get("corpus", {})
+
+    def clean(self, prompt: str) -> str:
+        """A prompt as the corpus was cleaned before it was learned."""
+        if self.learned.get("normalize_newlines"):
+            prompt = prompt.replace("\r\n", "\n").replace("\r", "\n")
+        return unicodedata.normalize("NFC", prompt) if self.learned.get("normalize_unicode") else prompt
+
+    def read(self, prompt: str) -> tuple[list[int], list[str]]:
+        """The ids of a prompt, and the characters in it that the model does not know.
+
+        They are read as the unknown if the model has met it in training, and left out otherwise.
+        """
+        prompt = self.clean(prompt)
+        ids = self.tokenizer.encode(prompt)
+        if self.learned.get("min_count", 1) <= 1:
+            ids = ids[ids != UNKNOWN_ID]
+        return ids.tolist(), self.tokenizer.unknown(prompt)
+
+    def write(
+        self,
+        prompt: str = "",
+        length: int = 1000,
+        choice: Choice = Choice(),
+        seed: int | Sequence[int] | None = None,
+        through: bool = False,
+    ) -> Iterator[str]:
+        """Writes on from a prompt, piece by piece.
+
+        Args:
+            prompt: text to begin with; it is not repeated.
+            length: characters to write at most (bytes, for a model of bytes).
+            choice: how each is chosen.
+            seed: the same seed writes the same text; None writes another one each time.
+            through: write on behind the end of an article, instead of stopping there.
+
+        Yields:
+            Text, a character or more at a time.
+        """
+        ids, _ = self.read(prompt)
+        # A model of a single article has met no end: it must not write one.
+        never = (UNKNOWN_ID,) if self.first_id == END_ID else (UNKNOWN_ID, END_ID)
+        decoder = self.tokenizer.decoder()
+        for id in generate(self.model, [self.first_id, *ids], length, choice, np.random.default_rng(seed), never):
+            if id == END_ID and not through:
+                break
+            if text := decoder.decode(id) + ("\n" if id == END_ID else ""):
+                yield text
+        if rest := decoder.flush():
+            yield rest

@@ -94,8 +94,7 @@ class CharLanguageModel(LightningModule):
         self.carry: States | None = None
         self.learning_rate = 0.0
         self._generators: dict[str, Any] | None = None  # of a checkpoint, until training starts
-        self._sums: dict[str, Tensor] = {}  # since the last `take_means`
-        self._num_summed = 0
+        self._sums: dict[str, tuple[Tensor, int]] = {}  # and how many, since the last `take_means`
         self._validation: tuple[States | None, Tensor, int] = (None, torch.zeros(()), 0)
 
     # -------------------------------------------------------------------- one step
@@ -106,7 +105,6 @@ class CharLanguageModel(LightningModule):
         # The mean over all lanes, of which this process has its share: averaging over processes gives it.
         loss = nats * (self.trainer.world_size / batch.num_targets)
         self._add(train_nats_per_char=loss.detach())
-        self._num_summed += 1
         return loss
 
     def _nats(self, batch: Batch, states: States | None) -> tuple[Tensor, States]:
@@ -130,7 +128,8 @@ class CharLanguageModel(LightningModule):
             ],
             lr=settings["learning_rate"],
             betas=(settings["beta1"], settings["beta2"]),
-            fused=True,
+            # The fused step takes the loss scale of 16-mixed out by itself, behind the clipping: too late.
+            fused=self.trainer.precision != "16-mixed",
         )
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
@@ -166,12 +165,13 @@ class CharLanguageModel(LightningModule):
     def _add(self, **values: Tensor) -> None:
         """Sums stay on the device: reading one would wait for it."""
         for name, value in values.items():
-            self._sums[name] = self._sums[name] + value if name in self._sums else value
+            total, number = self._sums.get(name, (0, 0))
+            self._sums[name] = (total + value, number + 1)
 
     def take_means(self) -> dict[str, float]:
-        """Means over the windows since the last call: loss, pre-clip gradient norm, fraction clipped."""
-        means = {name: value.item() / max(1, self._num_summed) for name, value in self._sums.items()}
-        self._sums, self._num_summed = {}, 0
+        """Means since the last call: loss of the windows, pre-clip norm and fraction clipped of the updates."""
+        means = {name: total.item() / number for name, (total, number) in self._sums.items()}
+        self._sums = {}
         return means
 
     # -------------------------------------------------------------------- validation
@@ -188,10 +188,14 @@ class CharLanguageModel(LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """The mean, in both units. `Report` logs it: Lightning would count it to the update before."""
-        _, total, num_targets = self._validation
-        nats = total.item() / max(1, num_targets)
+        nats = self.validation_mean()
         scores = {VALIDATION_SCORE: nats, "validation_bits_per_char": nats / math.log(2)}
         self.log_dict({name: torch.tensor(score, dtype=torch.float64) for name, score in scores.items()}, logger=False)
+
+    def validation_mean(self) -> float:
+        """Nats per character over the windows since `on_validation_epoch_start`."""
+        _, total, num_targets = self._validation
+        return total.item() / max(1, num_targets)
 
     # -------------------------------------------------------------------- stopping and going on
 
