@@ -15,7 +15,7 @@ FLOORS = (
     ("files",),
     ("config", "tokenizer", "cells", "plots"),
     ("corpus", "overrides", "unroll", "portable"),
-    ("lanes", "model", "sampling", "runs"),
+    ("lanes", "logs", "model", "sampling", "runs"),
     ("evaluation",),
     ("training", "callbacks"),
     ("fitting",),
@@ -27,7 +27,7 @@ BESIDE = {("callbacks", "training")}  # one floor, one direction
 OWNERS = {
     "hydra": {"cli", "overrides"},
     "omegaconf": {"cli", "config", "overrides"},
-    "lightning": {"lanes", "training", "callbacks", "fitting"},
+    "lightning": {"lanes", "logs", "training", "callbacks", "fitting"},
     "tokenizers": {"tokenizer"},
     "matplotlib": {"plots"},
     "torch": {"cells", "unroll", "model", "evaluation", "lanes", "training", "callbacks", "fitting", "runs"},

@@ -13,9 +13,7 @@ from rich.console import Console
 from test_training import Crash, Watch, corpus, module_for, run
 
 from chargen.callbacks import (
-    COLUMNS,
     KeepBest,
-    MetricsFile,
     Report,
     Save,
     Schedule,
@@ -24,6 +22,7 @@ from chargen.callbacks import (
     updates_that_fit,
 )
 from chargen.evaluation import score_streaming
+from chargen.logs import COLUMNS, MetricsFile
 from chargen.model import CharRNN
 from chargen.portable import Portable
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 from lightning.pytorch import Trainer
 from omegaconf import OmegaConf
 
-from chargen.config import OURS, TRAINER, TrainConfig, known_keys, read, run_seconds
+from chargen.config import OURS, TRAINER, ModelConfig, OptimizerConfig, TrainConfig, known_keys, read, run_seconds
 from chargen.fitting import _length, _trainer
 from chargen.model import CharRNN, ModelSettings
 from chargen.overrides import spell
@@ -63,6 +64,16 @@ def test_every_file_composes_and_builds(overrides: list[str], tmp_path: Path) ->
     trainer = _trainer(settings, max_seconds, total_updates, [], [], tmp_path)
     assert trainer.gradient_clip_algorithm == "norm"
     assert trainer.gradient_clip_val == config.trainer["gradient_clip_val"]
+
+
+def test_help_shows_what_a_run_without_settings_uses() -> None:
+    """The schema's defaults, which `chargen train --help` prints, are those of the composed default run."""
+    container = composed()
+    assert container["model"] == asdict(ModelConfig())
+    assert container["optimizer"] == asdict(OptimizerConfig())
+    default = TrainConfig()
+    for key in ("sequence_length", "batch_size", "seed", "data_dir", "sample_length"):
+        assert container[key] == getattr(default, key)
 
 
 def test_there_is_a_file_for_every_choice() -> None:

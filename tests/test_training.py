@@ -262,6 +262,24 @@ def test_crashing_again_and_again(uninterrupted: dict[str, Path], tmp_path: Path
     assert all(torch.equal(got[name], value) for name, value in want.items())
 
 
+def test_half_an_update_is_not_saved(tmp_path: Path) -> None:
+    """Two windows to an update, a checkpoint whenever it may be written, a crash between the two windows."""
+    settings = {**VALIDATE, "accumulate_grad_batches": 2}
+    run(module_for("gru", 10), tmp_path, Save(tmp_path / "whole.ckpt", every_updates=10), **settings)
+
+    class CrashBetween(Callback):
+        def on_train_batch_start(self, trainer: Trainer, module: Any, batch: Any, batch_idx: int) -> None:
+            if trainer.global_step == 4 and batch_idx % 2 == 1:
+                raise ZeroDivisionError
+
+    last = tmp_path / "last.ckpt"
+    with pytest.raises(ZeroDivisionError):
+        run(module_for("gru", 10), tmp_path, Save(last, every_seconds=0.0), CrashBetween(), **settings)
+    run(module_for("gru", 10), tmp_path, Save(last, every_updates=10), resume=last, **settings)
+    got, want = everything(last), everything(tmp_path / "whole.ckpt")
+    assert all(torch.equal(got[name], value) for name, value in want.items())
+
+
 class StopAtValidation(Callback):
     """Ends the run as early stopping does."""
 

@@ -1,15 +1,13 @@
-"""What happens beside training: fit the schedule to the time, report, keep the best, save, log.
+"""What happens beside training: fit the schedule to the time, report, keep the best, save.
 
 Nothing here changes what is learned, except that `Schedule` decides how long the run is.
 """
 
 from __future__ import annotations
 
-import csv
 import math
-import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +15,6 @@ import torch
 from lightning.fabric.plugins import CheckpointIO
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint, Timer
-from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
@@ -26,20 +23,6 @@ from chargen.files import whole
 from chargen.portable import Portable
 from chargen.sampling import Writer
 from chargen.training import VALIDATION_SCORE, CharLanguageModel, Plan
-
-COLUMNS = (
-    "update",
-    "characters",
-    "seconds",
-    "train_nats_per_char",
-    "validation_nats_per_char",
-    "validation_bits_per_char",
-    "learning_rate",
-    "gradient_norm",
-    "clip_fraction",
-    "chars_per_second",
-)
-"""The columns of `metrics.csv`."""
 
 VALIDATIONS = 10
 """How often a run looks at the held-out text, unless told otherwise."""
@@ -332,14 +315,18 @@ class Save(Checkpoint):
         self.every_updates = every_updates
         self.stop_signal: int | None = None
         self._saved = -math.inf
-        self._saved_update = 0
+        self._saved_update = self._update = 0
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         """The clock starts with the first update."""
         self._saved, self._saved_update = time.monotonic(), trainer.global_step
+        self._update = trainer.global_step
 
     def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *_: Any) -> None:
-        """Saves if it is time."""
+        """Saves if it is time and an update has just ended: half an update cannot be saved."""
+        stepped, self._update = trainer.global_step > self._update, trainer.global_step
+        if not stepped:
+            return
         if self.stop_signal is not None:
             trainer.should_stop = True
             trainer.limit_val_batches = 0  # whoever says stop does not want to wait for a validation
@@ -380,87 +367,3 @@ class WholeCheckpoints(CheckpointIO):
     def remove_checkpoint(self, path: Any) -> None:
         """Removes the file."""
         Path(path).unlink(missing_ok=True)
-
-
-class MetricsFile(Logger):
-    """`metrics.csv`: one row per measurement; a resumed run goes on behind the rows it had.
-
-    Args:
-        path: of the file.
-        clock: the run's seconds.
-        chars_per_update: B * T.
-    """
-
-    def __init__(self, path: Path, clock: Timer, chars_per_update: int) -> None:
-        super().__init__()
-        self.path = path
-        self.clock = clock
-        self.chars_per_update = chars_per_update
-
-    @property
-    def name(self) -> str:
-        """As Lightning calls it."""
-        return "metrics"
-
-    @property
-    def version(self) -> str:
-        """There is one."""
-        return ""
-
-    @rank_zero_only
-    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
-        """They stand in the run's config.yaml."""
-
-    @rank_zero_only
-    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Appends a row."""
-        known = {name: f"{value:.6g}" for name, value in metrics.items() if name in COLUMNS}
-        if not known:
-            return
-        update = step or 0
-        row = {
-            "update": update,
-            "characters": update * self.chars_per_update,
-            "seconds": f"{self.clock.time_elapsed():.2f}",
-            **known,
-        }
-        fresh = not self.path.exists()
-        with open(self.path, "a", encoding="utf-8", newline="") as stream:
-            writer = csv.DictWriter(stream, COLUMNS)
-            if fresh:
-                writer.writeheader()
-            writer.writerow(row)
-
-    def cut_behind(self, update: int) -> None:
-        """Drops the rows of updates that were lost when the run was stopped."""
-        if not self.path.exists():
-            return
-        with open(self.path, encoding="utf-8", newline="") as stream:
-            rows = [row for row in csv.DictReader(stream) if (row["update"] or "x").isdigit()]
-        with whole(self.path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as stream:
-            writer = csv.DictWriter(stream, COLUMNS, extrasaction="ignore")
-            writer.writeheader()
-            writer.writerows(row for row in rows if int(row["update"]) <= update)
-
-
-def extra_logger(name: str, run_dir: Path) -> Logger:
-    """The logger of another program, imported only when it is asked for.
-
-    Raises:
-        ValueError: its package is not installed.
-    """
-    try:
-        if name == "tensorboard":
-            from lightning.pytorch.loggers import TensorBoardLogger
-
-            return TensorBoardLogger(run_dir, name="", version="tensorboard")
-        if name == "wandb":
-            from lightning.pytorch.loggers import WandbLogger
-
-            return WandbLogger(project="chargen", name=run_dir.name, save_dir=run_dir)
-        from lightning.pytorch.loggers import MLFlowLogger
-
-        uri = os.environ.get("MLFLOW_TRACKING_URI") or f"file:{run_dir.absolute() / 'mlflow'}"
-        return MLFlowLogger("chargen", run_name=run_dir.name, tracking_uri=uri)
-    except ImportError:
-        raise ValueError(f"logger={name}: its package is not installed; write pip install 'chargen[{name}]'") from None

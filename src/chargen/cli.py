@@ -118,19 +118,20 @@ def train(context: typer.Context) -> None:
             return None
 
     def one_run(composed: DictConfig) -> float | None:
-        job = HydraConfig.get()
-        sweeping = job.mode == RunMode.MULTIRUN
+        composition = HydraConfig.get()
+        overrides = list(composition.overrides.task)
+        sweeping = composition.mode == RunMode.MULTIRUN
         container = OmegaConf.to_container(composed, resolve=True)
         assert isinstance(container, dict)
         if container["resume"]:
             if sweeping:
                 raise ValueError("resume goes on with one run: leave out -m")
-            container = _resumed(container, list(job.overrides.task))
+            container = _resumed(container, overrides)
         if sweeping:
-            container["run_dir"] += f"/{job.job.num}"
-            print(f"\n[{job.job.num}] {' '.join(job.overrides.task)}")
+            container["run_dir"] += f"/{composition.job.num}"
+            print(f"\n[{composition.job.num}] {' '.join(overrides)}")
         score = _train({str(key): value for key, value in container.items()}, program)
-        results.append((score, container["run_dir"], " ".join(job.overrides.task)))
+        results.append((score, container["run_dir"], " ".join(overrides)))
         return score
 
     program = _program()
@@ -161,8 +162,10 @@ def _train_help() -> str:
     from chargen.config import TrainConfig
 
     def row(key: str, setting: Any) -> str:
-        default = {None: "null", "???": "", True: "true", False: "false"}.get(setting.default, setting.default)
-        return f"  {key + '=' + str(default):34} {setting.metadata['meaning']}"
+        default = {"None": "null", "???": "", "True": "true", "False": "false"}.get(
+            str(setting.default), setting.default
+        )
+        return f"  {f'{key}={default}':34} {setting.metadata['meaning']}"
 
     example = TrainConfig()
     rows = [row(f.name, f) for f in fields(example) if "meaning" in f.metadata and f.name != "trainer"]

@@ -29,19 +29,18 @@ import chargen
 from chargen.callbacks import (
     VALIDATIONS,
     KeepBest,
-    MetricsFile,
     Report,
     Save,
     Schedule,
     WholeCheckpoints,
     duration,
-    extra_logger,
 )
 from chargen.config import DEFAULT_MAX_TIME, TrainConfig, run_seconds
 from chargen.corpus import Corpus
 from chargen.evaluation import Score, score_streaming
 from chargen.files import whole
 from chargen.lanes import Lanes, TextData
+from chargen.logs import MetricsFile, extra_logger
 from chargen.model import CharRNN
 from chargen.portable import Portable
 from chargen.runs import CHECKPOINT, MODEL, load_checkpoint

@@ -1,0 +1,116 @@
+"""Where a run's numbers go: `metrics.csv` always, and the loggers of others when asked for.
+
+Lightning's own CSV logger deletes the file when a run goes on; this one cuts what was lost and goes on.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.callbacks import Timer
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities import rank_zero_only
+
+from chargen.files import whole
+
+COLUMNS = (
+    "update",
+    "characters",
+    "seconds",
+    "train_nats_per_char",
+    "validation_nats_per_char",
+    "validation_bits_per_char",
+    "learning_rate",
+    "gradient_norm",
+    "clip_fraction",
+    "chars_per_second",
+)
+"""The columns of `metrics.csv`."""
+
+
+class MetricsFile(Logger):
+    """`metrics.csv`: one row per measurement; a resumed run goes on behind the rows it had.
+
+    Args:
+        path: of the file.
+        clock: the run's seconds.
+        chars_per_update: B * T.
+    """
+
+    def __init__(self, path: Path, clock: Timer, chars_per_update: int) -> None:
+        super().__init__()
+        self.path = path
+        self.clock = clock
+        self.chars_per_update = chars_per_update
+
+    @property
+    def name(self) -> str:
+        """As Lightning calls it."""
+        return "metrics"
+
+    @property
+    def version(self) -> str:
+        """There is one."""
+        return ""
+
+    @rank_zero_only
+    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
+        """They stand in the run's config.yaml."""
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Appends a row."""
+        known = {name: f"{value:.6g}" for name, value in metrics.items() if name in COLUMNS}
+        if not known:
+            return
+        update = step or 0
+        row = {
+            "update": update,
+            "characters": update * self.chars_per_update,
+            "seconds": f"{self.clock.time_elapsed():.2f}",
+            **known,
+        }
+        fresh = not self.path.exists()
+        with open(self.path, "a", encoding="utf-8", newline="") as stream:
+            writer = csv.DictWriter(stream, COLUMNS)
+            if fresh:
+                writer.writeheader()
+            writer.writerow(row)
+
+    def cut_behind(self, update: int) -> None:
+        """Drops the rows of updates that were lost when the run was stopped."""
+        if not self.path.exists():
+            return
+        with open(self.path, encoding="utf-8", newline="") as stream:
+            rows = [row for row in csv.DictReader(stream) if (row["update"] or "x").isdigit()]
+        with whole(self.path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as stream:
+            writer = csv.DictWriter(stream, COLUMNS, extrasaction="ignore")
+            writer.writeheader()
+            writer.writerows(row for row in rows if int(row["update"]) <= update)
+
+
+def extra_logger(name: str, run_dir: Path) -> Logger:
+    """The logger of another program, imported only when it is asked for.
+
+    Raises:
+        ValueError: its package is not installed.
+    """
+    try:
+        if name == "tensorboard":
+            from lightning.pytorch.loggers import TensorBoardLogger
+
+            return TensorBoardLogger(run_dir, name="", version="tensorboard")
+        if name == "wandb":
+            from lightning.pytorch.loggers import WandbLogger
+
+            return WandbLogger(project="chargen", name=run_dir.name, save_dir=run_dir)
+        from lightning.pytorch.loggers import MLFlowLogger
+
+        uri = os.environ.get("MLFLOW_TRACKING_URI") or f"file:{run_dir.absolute() / 'mlflow'}"
+        return MLFlowLogger("chargen", run_name=run_dir.name, tracking_uri=uri)
+    except ImportError:
+        raise ValueError(f"logger={name}: its package is not installed; write pip install 'chargen[{name}]'") from None
