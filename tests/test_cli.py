@@ -36,6 +36,11 @@ def write_model(folder: Path, text: str = "abc \n", cell: str = "gru", **notes: 
     return folder
 
 
+def heed_interrupts() -> None:
+    """For a child: where the tests run in the background, it would inherit deafness to SIGINT."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 # ------------------------------------------------------------------------------- train
 
 
@@ -306,8 +311,8 @@ def test_resume_keeps_the_shape_of_a_run(chargen: Chargen, away: Path) -> None:
     (away / "t.txt").write_text(TEXT, encoding="utf-8")
     assert chargen("train", "t.txt", *TINY, "run_dir=r")[0] == 0
     for words, message in (
-        (["model.cell=rnn"], "model.cell=rnn: a resumed run keeps this setting"),
-        (["batch_size=2"], "batch_size=2: a resumed run keeps this setting"),
+        (["model.cell=rnn"], "model.cell: a resumed run keeps this setting"),
+        (["batch_size=2"], "batch_size: a resumed run keeps this setting"),
     ):
         code, _, err = chargen("train", "resume=r", *words)
         assert (code, message in err) == (2, True)
@@ -365,7 +370,7 @@ def test_unknown_characters_are_named(chargen: Chargen, away: Path) -> None:
 def test_an_interrupted_file_keeps_what_was_written(away: Path) -> None:
     write_model(away / "r")
     program = [sys.executable, "-m", "chargen", "sample", "r", "--length", "100000000", "--output", "out.txt"]
-    run = subprocess.Popen(program, stderr=subprocess.PIPE)
+    run = subprocess.Popen(program, stderr=subprocess.PIPE, preexec_fn=heed_interrupts)
     while not any(file.stat().st_size for file in away.glob(".out.txt.*.tmp")):
         assert run.poll() is None
         time.sleep(0.01)
@@ -437,6 +442,7 @@ def test_an_interrupt_ends_cleanly(away: Path) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        preexec_fn=heed_interrupts,
     )
     assert run.stdout is not None
     assert run.stdout.read(1)  # it writes: characters come before the end

@@ -15,7 +15,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Optional, cast
 
 import typer
 
@@ -121,17 +121,17 @@ def train(context: typer.Context) -> None:
         composition = HydraConfig.get()
         overrides = list(composition.overrides.task)
         sweeping = composition.mode == RunMode.MULTIRUN
-        container = OmegaConf.to_container(composed, resolve=True)
-        assert isinstance(container, dict)
-        if container["resume"]:
+        settings = cast(dict[str, Any], OmegaConf.to_container(composed, resolve=True))
+        new_length = False
+        if settings["resume"]:
             if sweeping:
                 raise ValueError("resume goes on with one run: leave out -m")
-            container = _resumed(container, overrides)
+            settings, new_length = _resumed(settings, overrides)
         if sweeping:
-            container["run_dir"] += f"/{composition.job.num}"
+            settings["run_dir"] += f"/{composition.job.num}"
             print(f"\n[{composition.job.num}] {' '.join(overrides)}")
-        score = _train({str(key): value for key, value in container.items()}, program)
-        results.append((score, container["run_dir"], " ".join(overrides)))
+        score = _train(settings, new_length, program)
+        results.append((score, settings["run_dir"], " ".join(overrides)))
         return score
 
     program = _program()
@@ -206,44 +206,40 @@ trainer: Lightning's Trainer, under its own names
   trainer.val_check_interval=500     updates between validations; ten in a run if not given"""
 
 
-def _resumed(container: dict[Any, Any], overrides: list[str]) -> dict[Any, Any]:
-    """The settings of the run to go on with, changed by what may change."""
-    from omegaconf import OmegaConf
-
+def _resumed(given: dict[str, Any], overrides: list[str]) -> tuple[dict[str, Any], bool]:
+    """The settings of the run to go on with, changed by what may change, and whether its length is among that."""
     from chargen.runs import CHECKPOINT, load_checkpoint
 
-    file = Path(container["resume"])
+    file = Path(given["resume"])
     file = file / CHECKPOINT if file.is_dir() else file
-    settings = load_checkpoint(file)["hyper_parameters"]["run"]["config"]
-    changed = [override.lstrip("+") for override in overrides if not override.lstrip("+").startswith("resume=")]
-    for override in changed:
-        if not override.startswith(("trainer.", "early_stopping=", "logger=", "sample_length=", "data_dir=")):
+    settings: dict[str, Any] = load_checkpoint(file)["hyper_parameters"]["run"]["config"]
+    keys = [override.lstrip("+").partition("=")[0] for override in overrides]
+    changed = [key for key in keys if key != "resume"]
+    for key in changed:
+        if not key.startswith("trainer.") and key not in ("early_stopping", "logger", "sample_length", "data_dir"):
             raise ValueError(
-                f"{override}: a resumed run keeps this setting; only trainer.*, early_stopping, logger, "
+                f"{key}: a resumed run keeps this setting; only trainer.*, early_stopping, logger, "
                 "sample_length and data_dir can change"
             )
-    new_length = any(o.startswith(("trainer.max_time", "trainer.max_steps", "trainer.max_epochs")) for o in changed)
+    new_length = not {"trainer.max_time", "trainer.max_steps", "trainer.max_epochs"}.isdisjoint(changed)
     if new_length:
         settings["trainer"].update(max_time=None, max_steps=-1, max_epochs=-1)
-    for override in changed:
-        key = override.partition("=")[0]
-        value = OmegaConf.select(OmegaConf.create(container), key)
+    for key in changed:
         outer, _, inner = key.partition(".")
         if inner:
-            settings[outer][inner] = value
+            settings[outer][inner] = given[outer][inner]
         else:
-            settings[outer] = value
-    return {**settings, "resume": str(file), "run_dir": str(file.parent), "new_length": new_length}
+            settings[outer] = given[outer]
+    return {**settings, "resume": str(file), "run_dir": str(file.parent)}, new_length
 
 
-def _train(container: dict[str, Any], program: str) -> float | None:
+def _train(settings: dict[str, Any], new_length: bool, program: str) -> float | None:
     """Checks the settings, encodes the corpus and trains."""
     from chargen.config import read
 
-    new_length = container.pop("new_length", False)
-    config = read(container)
-    run_dir = Path(config.run_dir)
-    if not config.resume and (run_dir / "last.ckpt").exists():
+    read(settings)  # before anything is built
+    run_dir = Path(settings["run_dir"])
+    if not settings["resume"] and (run_dir / "last.ckpt").exists():
         raise ValueError(f"run_dir={run_dir} holds a run already: write resume={run_dir} to go on with it")
     from rich.console import Console
 
@@ -254,23 +250,24 @@ def _train(container: dict[str, Any], program: str) -> float | None:
     def waiting(for_what: str) -> contextlib.AbstractContextManager[object]:
         return console.status(for_what) if console.is_terminal else contextlib.nullcontext()
 
-    corpus_settings = dict(container["corpus"])
-    if isinstance(config.corpus.path, str):
-        config.corpus.path = corpus_settings["path"] = os.path.abspath(os.path.expanduser(config.corpus.path))
-    elif config.corpus.path:
-        absolute = [os.path.abspath(os.path.expanduser(path)) for path in config.corpus.path]
-        config.corpus.path = corpus_settings["path"] = absolute
+    settings = {**settings, "corpus": dict(settings["corpus"]), "data_dir": _absolute(settings["data_dir"])}
+    if path := settings["corpus"]["path"]:
+        settings["corpus"]["path"] = _absolute(path) if isinstance(path, str) else [_absolute(one) for one in path]
     with waiting("encoding the corpus"):
-        corpus = prepare(folder=Path(config.data_dir), **corpus_settings)
-    container = {**container, "corpus": corpus_settings, "data_dir": os.path.abspath(config.data_dir)}
+        corpus = prepare(folder=Path(settings["data_dir"]), **settings["corpus"])
     several = f", {corpus.num_articles:,} articles" if corpus.num_articles > 1 else ""
     console.print(
         f"corpus {corpus.name}: {len(corpus.ids):,} characters, {len(corpus.tokenizer.symbols):,} symbols{several}; "
         f"the last {len(corpus.validation) - 1:,} are held out"
     )
     with waiting("loading torch and lightning"):
-        from chargen import fitting
-    return fitting.fit(config, container, corpus, console, new_length, program)
+        from chargen.fitting import fit
+    return fit(settings, corpus, console, new_length, program)
+
+
+def _absolute(path: str) -> str:
+    """As it is found from anywhere: a run may be resumed from another folder."""
+    return os.path.abspath(os.path.expanduser(path))
 
 
 def _program() -> str:

@@ -35,7 +35,7 @@ from chargen.callbacks import (
     WholeCheckpoints,
     duration,
 )
-from chargen.config import DEFAULT_MAX_TIME, TrainConfig, run_seconds
+from chargen.config import DEFAULT_MAX_TIME, TrainConfig, read, run_seconds
 from chargen.corpus import Corpus
 from chargen.evaluation import Score, score_streaming
 from chargen.files import whole
@@ -55,8 +55,7 @@ SCORED_CHARACTERS = 500_000
 
 
 def fit(
-    config: TrainConfig,
-    container: dict[str, Any],
+    settings: dict[str, Any],
     corpus: Corpus,
     console: Console,
     new_length: bool,
@@ -65,8 +64,7 @@ def fit(
     """Runs a training from its settings, or goes on with one, and writes its folder.
 
     Args:
-        config: the settings, checked.
-        container: the same as plain data, to be kept beside the weights.
+        settings: the settings as plain data, to be kept beside the weights.
         corpus: what to learn from.
         console: where to show it.
         new_length: a resumed run was given another length.
@@ -79,39 +77,43 @@ def fit(
         ValueError: the settings do not fit the corpus, the machine or the checkpoint.
         SystemExit: a signal stopped the run, which has been saved; the code is 128 + the signal.
     """
+    config = read(settings)
     run_dir = Path(config.run_dir)
-    settings = dict(config.trainer)
+    trainer_settings = dict(config.trainer)
     windows = len(Lanes(corpus.train, config.batch_size, config.sequence_length))
-    max_seconds, total_updates = _length(settings, windows)
+    max_seconds, total_updates = _length(trainer_settings, windows)
     checkpoint = _checked(Path(config.resume), corpus) if config.resume else None
+    over = checkpoint is not None and _is_over(checkpoint, total_updates, new_length)
+    if checkpoint is not None and over:
+        _require_unfinished(run_dir, checkpoint)
 
     torch.manual_seed(config.seed)
     tokenizer = corpus.tokenizer.to_json()
-    shape = {"vocab_size": corpus.tokenizer.vocab_size, **container["model"]}
-    module = CharLanguageModel(shape, container["optimizer"], tokenizer, _notes(container, corpus))
+    shape = {"vocab_size": corpus.tokenizer.vocab_size, **settings["model"]}
+    module = CharLanguageModel(shape, settings["optimizer"], tokenizer, _notes(settings, corpus))
     module.plan, module.new_length = Plan(total_updates), new_length
 
     clock = Timer(duration=timedelta(seconds=max_seconds) if max_seconds else None, verbose=False)
-    windows_per_update = settings.get("accumulate_grad_batches") or 1
+    windows_per_update = trainer_settings.get("accumulate_grad_batches") or 1
     chars_per_update = config.batch_size * config.sequence_length * windows_per_update
     metrics = MetricsFile(run_dir / "metrics.csv", clock, chars_per_update)
     loggers: list[Logger] = [metrics]
     if config.logger is not None:
         loggers.append(extra_logger(config.logger, run_dir))
-    report = Report(console, clock, max_seconds, chars_per_update, int(settings.get("log_every_n_steps") or 50))
+    report = Report(console, clock, max_seconds, chars_per_update, int(trainer_settings.get("log_every_n_steps") or 50))
     schedule = Schedule(clock, max_seconds, total_updates, report.say)
     keep_best = KeepBest(run_dir, clock, config.sample_length, report.say)
     save = Save(run_dir / CHECKPOINT)
     callbacks: list[Callback] = [clock, schedule, report, keep_best, save]
     if config.early_stopping is not None:
         callbacks.append(EarlyStopping(VALIDATION_SCORE, patience=config.early_stopping, verbose=False))
-    trainer = _trainer(settings, max_seconds, total_updates, callbacks, loggers, run_dir)
+    trainer = _trainer(trainer_settings, max_seconds, total_updates, callbacks, loggers, run_dir)
 
     data = TextData(corpus, config.batch_size, config.sequence_length)
     if checkpoint is None:
         for left in ("metrics.csv", "samples.txt"):  # of a run that died before its first checkpoint
             (run_dir / left).unlink(missing_ok=True)
-    for name, content in {"config.yaml": _yaml(container), "tokenizer.json": tokenizer}.items():
+    for name, content in {"config.yaml": _yaml(settings), "tokenizer.json": tokenizer}.items():
         with whole(run_dir / name) as temporary:
             temporary.write_text(content, encoding="utf-8")
     parameters = sum(p.numel() for p in module.parameters())
@@ -120,8 +122,7 @@ def fit(
         f"model {config.model.cell} {config.model.num_layers} x {config.model.hidden_size}: {parameters:,} parameters; "
         f"{length}, {torch.get_num_threads()} threads; into {run_dir}"
     )
-    if checkpoint is not None and _is_over(checkpoint, total_updates, new_length):
-        _require_unfinished(run_dir, checkpoint)
+    if checkpoint is not None and over:
         updates, seconds = checkpoint["global_step"], checkpoint["callbacks"]["Timer"]["time_elapsed"]["train"]
         _validate_last(module, data, checkpoint, run_dir)
     else:
@@ -139,14 +140,14 @@ def fit(
     return _finish(run_dir, corpus, console, seconds, updates, seen, parameters, program)
 
 
-def _yaml(container: dict[str, Any]) -> str:
-    return str(yaml.safe_dump(container, sort_keys=False, allow_unicode=True))
+def _yaml(settings: dict[str, Any]) -> str:
+    return str(yaml.safe_dump(settings, sort_keys=False, allow_unicode=True))
 
 
-def _notes(container: dict[str, Any], corpus: Corpus) -> dict[str, Any]:
+def _notes(settings: dict[str, Any], corpus: Corpus) -> dict[str, Any]:
     """What goes into the run's files beside the weights, as plain data."""
     return {
-        "config": container,
+        "config": settings,
         "corpus": {
             "name": corpus.name,
             "sha256": corpus.sha256,
