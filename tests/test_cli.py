@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,7 @@ from chargen.portable import Portable
 from chargen.tokenizer import Tokenizer
 
 Chargen = Callable[..., tuple[int, str, str]]
+Launch = Callable[..., "subprocess.Popen[bytes]"]
 TINY = ["+experiment=smoke", "model.hidden_size=8", "model.embedding_size=4", "trainer.max_steps=6"]
 TEXT = "It is a truth universally acknowledged.\n" * 60
 
@@ -39,6 +40,24 @@ def write_model(folder: Path, text: str = "abc \n", cell: str = "gru", **notes: 
 def heed_interrupts() -> None:
     """For a child: where the tests run in the background, it would inherit deafness to SIGINT."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+@pytest.fixture
+def launch() -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
+    """Starts chargen in a process of its own, with one thread; none outlives the test."""
+    children = []
+
+    def start(*words: str) -> subprocess.Popen[bytes]:
+        program = [sys.executable, "-m", "chargen", *words]
+        env = {**os.environ, "OMP_NUM_THREADS": "1"}
+        pipe = subprocess.PIPE
+        children.append(subprocess.Popen(program, stdout=pipe, stderr=pipe, env=env, preexec_fn=heed_interrupts))
+        return children[-1]
+
+    yield start
+    for child in children:
+        child.kill()
+        child.communicate()
 
 
 # ------------------------------------------------------------------------------- train
@@ -92,10 +111,9 @@ def test_train_sample_evaluate_resume(cell: str, chargen: Chargen, away: Path) -
     assert json.loads((away / "runs/a/summary.json").read_text(encoding="utf-8"))["updates"] == 9
 
 
-def test_a_killed_run_ends_as_if_it_had_not_been(away: Path) -> None:
+def test_a_killed_run_ends_as_if_it_had_not_been(launch: Launch, away: Path) -> None:
     """SIGKILL in the middle of a pass, then the same command line with resume: equal to the bit."""
     (away / "t.txt").write_text("".join(chr(97 + (k * k) % 26) for k in range(40_000)), encoding="utf-8")
-    program = [sys.executable, "-m", "chargen", "train"]
     settings = ["t.txt", "model=tiny", "model.dropout=0.2", "trainer.max_steps=700", "trainer.gradient_clip_val=0.1"]
     settings += [
         "trainer.val_check_interval=40",
@@ -104,22 +122,17 @@ def test_a_killed_run_ends_as_if_it_had_not_been(away: Path) -> None:
         "sequence_length=16",
     ]
 
-    def start(*words: str) -> subprocess.Popen[bytes]:
-        """With one thread each, for two of them run side by side."""
-        env = {**os.environ, "OMP_NUM_THREADS": "1"}
-        return subprocess.Popen([*program, *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=env)
-
-    whole, victim = start(*settings, "run_dir=whole"), start(*settings, "run_dir=killed")
+    whole, victim = (launch("train", *settings, f"run_dir={name}") for name in ("whole", "killed"))
     while not (away / "killed" / "last.ckpt").exists():
-        assert victim.poll() is None, victim.communicate()[0].decode()
+        assert victim.poll() is None, victim.communicate()[1].decode()
         time.sleep(0.01)
     victim.send_signal(signal.SIGKILL)
     victim.communicate()
     done = torch.load(away / "killed" / "last.ckpt", weights_only=True)["global_step"]
     assert 0 < done < 700
-    for run in (start("resume=killed"), whole):
-        said = run.communicate()[0].decode()
-        assert run.returncode == 0, said
+    for run in (launch("train", "resume=killed"), whole):
+        _, err = run.communicate()
+        assert run.returncode == 0, err.decode()
     ends = [torch.load(away / run / "last.ckpt", weights_only=True) for run in ("whole", "killed")]
     assert ends[0]["global_step"] == ends[1]["global_step"] == 700
     for name, value in ends[0]["state_dict"].items():
@@ -130,18 +143,17 @@ def test_a_killed_run_ends_as_if_it_had_not_been(away: Path) -> None:
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_saves_and_says_how_to_go_on(number: int, code: int, away: Path) -> None:
+def test_a_signal_saves_and_says_how_to_go_on(number: int, code: int, launch: Launch, away: Path) -> None:
     (away / "t.txt").write_text(TEXT, encoding="utf-8")
-    program = [sys.executable, "-m", "chargen", "train", "t.txt", "model=tiny", "run_dir=r", "sequence_length=16"]
-    run = subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=1)
+    run = launch("train", "t.txt", "model=tiny", "run_dir=r", "sequence_length=16")
     while not (away / "r" / "metrics.csv").exists():
         assert run.poll() is None
         time.sleep(0.01)
     run.send_signal(number)
     out, err = run.communicate(timeout=60)
     assert run.returncode == code, err
-    assert re.search(r"stopped at update \d+ and saved; go on with\n  .* train resume=r", out)
-    assert "Traceback" not in err
+    assert re.search(r"stopped at update \d+ and saved; go on with\n  .* train resume=r", out.decode())
+    assert b"Traceback" not in err
     assert (away / "r" / "last.ckpt").exists()
 
 
@@ -367,10 +379,9 @@ def test_unknown_characters_are_named(chargen: Chargen, away: Path) -> None:
     assert "'中'" in err
 
 
-def test_an_interrupted_file_keeps_what_was_written(away: Path) -> None:
+def test_an_interrupted_file_keeps_what_was_written(launch: Launch, away: Path) -> None:
     write_model(away / "r")
-    program = [sys.executable, "-m", "chargen", "sample", "r", "--length", "100000000", "--output", "out.txt"]
-    run = subprocess.Popen(program, stderr=subprocess.PIPE, preexec_fn=heed_interrupts)
+    run = launch("sample", "r", "--length", "100000000", "--output", "out.txt")
     while not any(file.stat().st_size for file in away.glob(".out.txt.*.tmp")):
         assert run.poll() is None
         time.sleep(0.01)
@@ -435,15 +446,9 @@ def test_a_closed_pipe_is_no_error(away: Path) -> None:
     assert len(result.stdout) == 20
 
 
-def test_an_interrupt_ends_cleanly(away: Path) -> None:
+def test_an_interrupt_ends_cleanly(launch: Launch, away: Path) -> None:
     write_model(away / "r")
-    run = subprocess.Popen(
-        [sys.executable, "-m", "chargen", "sample", "r", "--length", "10000000", "--through"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
-        preexec_fn=heed_interrupts,
-    )
+    run = launch("sample", "r", "--length", "10000000", "--through")
     assert run.stdout is not None
     assert run.stdout.read(1)  # it writes: characters come before the end
     run.send_signal(signal.SIGINT)
