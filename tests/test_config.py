@@ -143,6 +143,7 @@ def test_downloads_are_described_whole(name: str) -> None:
         ("trainer.log_every_n_steps=abc", "trainer.log_every_n_steps=abc: must be a whole number"),
         ("trainer.devices=2", "trainer.devices=2: chargen train runs on one device"),
         ("run_dir=''", "run_dir=: must be the path of a folder"),
+        ("resume=''", "resume=: must be the path of a folder"),
     ],
 )
 def test_impossible_values_are_named(overrides: str, message: str) -> None:

@@ -131,7 +131,7 @@ def train(context: typer.Context) -> None:
             settings["run_dir"] += f"/{composition.job.num}"
             print(f"\n[{composition.job.num}] {' '.join(overrides)}")
         score = _train(settings, new_length, program)
-        results.append((score, settings["run_dir"], " ".join(overrides)))
+        results.append((score, settings["run_dir"], " ".join(override.lstrip("+") for override in overrides)))
         return score
 
     program = _program()
@@ -445,7 +445,7 @@ def _text_to_score(portable: Portable, text: str | None, encoding: str) -> tuple
     if corpus.sha256 != portable.notes["corpus"]["sha256"]:
         raise ValueError(f"the text of corpus {corpus.name} has changed since the run: score a text with --text FILE")
     ids = corpus.validation
-    return ids, f"held-out text of {corpus.name}", int((ids[1:] == UNKNOWN_ID).sum())
+    return ids, f"held-out text of corpus {corpus.name}", int((ids[1:] == UNKNOWN_ID).sum())
 
 
 # ----------------------------------------------------------------------------------- plot

@@ -244,8 +244,8 @@ def _check(config: TrainConfig) -> None:
              "must lie between 0 and 1")  # fmt: skip
     _require("corpus.normalize_unicode", corpus.normalize_unicode,
              not corpus.normalize_unicode or corpus.unit == "character", "needs corpus.unit=character")  # fmt: skip
-    for key, path in (("run_dir", config.run_dir), ("data_dir", config.data_dir)):
-        _require(key, path, bool(path.strip()), "must be the path of a folder")
+    for key, path in (("run_dir", config.run_dir), ("data_dir", config.data_dir), ("resume", config.resume)):
+        _require(key, path, path is None or bool(path.strip()), "must be the path of a folder")
     paths = corpus.path if isinstance(corpus.path, list) else [corpus.path]
     is_path = corpus.path is None or (bool(paths) and all(isinstance(p, str) and p for p in paths))
     _require("corpus.path", corpus.path, is_path, "must be a file, a folder, a glob, or a list [a.txt,b.txt]")
