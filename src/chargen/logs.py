@@ -110,7 +110,7 @@ def extra_logger(name: str, run_dir: Path) -> Logger:
             return WandbLogger(project="chargen", name=run_dir.name, save_dir=run_dir)
         from lightning.pytorch.loggers import MLFlowLogger
 
-        uri = os.environ.get("MLFLOW_TRACKING_URI") or f"file:{run_dir.absolute() / 'mlflow'}"
+        uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{run_dir.absolute() / 'mlflow.db'}"
         return MLFlowLogger("chargen", run_name=run_dir.name, tracking_uri=uri)
     except ImportError:
         raise ValueError(f"logger={name}: its package is not installed; write pip install 'chargen[{name}]'") from None
