@@ -43,7 +43,7 @@ format: $(STAMP)  ## let ruff mend what it can
 ##@ Set up
 install: $(STAMP)  ## .venv with chargen in it, versions from constraints.txt
 
-$(STAMP): pyproject.toml constraints.txt
+$(STAMP): pyproject.toml constraints.txt $(wildcard src/chargen/native/*.cpp src/chargen/native/*.h)
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@echo "installing chargen into .venv (torch is large: a minute or more)"
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e ".[plots,dev]"

@@ -13,7 +13,7 @@ from test_cli import write_model
 
 FLOORS = (
     ("files",),
-    ("config", "tokenizer", "cells", "plots"),
+    ("config", "tokenizer", "cells", "plots", "native"),
     ("corpus", "overrides", "unroll", "portable"),
     ("lanes", "logs", "model", "sampling", "runs"),
     ("evaluation",),
@@ -34,6 +34,7 @@ OWNERS = {
     "typer": {"cli"},
 }
 MODULES = sorted((ROOT / "src" / "chargen").glob("*.py"))
+NATIVE = ROOT / "src" / "chargen" / "native" / "__init__.py"
 
 
 def imports(file: Path) -> list[str]:
@@ -67,7 +68,12 @@ def test_a_module_opens_with_its_sentence(file: Path) -> None:
 
 
 def test_every_module_has_a_floor() -> None:
-    assert {file.stem for file in MODULES} == set(FLOOR)
+    assert {file.stem for file in MODULES} | {"native"} == set(FLOOR)
+
+
+def test_native_stands_on_the_standard_library_and_numpy() -> None:
+    for name in imports(NATIVE):
+        assert name.partition(".")[0] in {*sys.stdlib_module_names, "numpy"}, name
 
 
 HEAVY = {"torch", "lightning", "hydra", "omegaconf", "matplotlib"}

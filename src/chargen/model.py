@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from chargen.cells import CELLS, State
 from chargen.portable import Portable
-from chargen.unroll import Unroll, unroll
+from chargen.unroll import GatesX, Lookup, Unroll, unroll
 
 States = tuple[State, ...]
 """The state of every layer, bottom first."""
@@ -108,22 +108,22 @@ class StackedRNN(nn.Module):
         weight_ih, _, bias_ih, _ = self.weights(0)
         return self.climb(F.linear(inputs, weight_ih, bias_ih), states)
 
-    def climb(self, gates_x: Tensor, states: States | None = None) -> tuple[Tensor, States]:
+    def climb(self, gates_x: GatesX, states: States | None = None) -> tuple[Tensor, States]:
         """`forward` from the first layer's input product, (T, B, G*H), wherever it came from."""
-        states = states or self.zero_state(gates_x.shape[1])
-        outputs, last = gates_x, []
+        states = states or self.zero_state((gates_x.ids if isinstance(gates_x, Lookup) else gates_x).shape[1])
+        below, last = None, []
         for layer, state in enumerate(states):
             weight_ih, weight_hh, bias_ih, bias_hh = self.weights(layer)
-            below = outputs
-            if layer:
+            if below is not None:
                 gates_x = F.linear(below, weight_ih, bias_ih)  # (T, B, G*H), the whole window at once
             outputs, state = self.unroll(self.cell, gates_x, weight_hh, bias_hh, state)
-            if layer and self.residual:
+            if below is not None and self.residual:
                 outputs = outputs + below
             if self.training and self.dropout:
                 mask = F.dropout(torch.ones_like(outputs[0]), self.dropout)  # (B, H), one for all ticks
                 outputs = outputs * mask
             last.append(state)
+            below = outputs
         return outputs, tuple(last)
 
 
@@ -171,7 +171,7 @@ class CharRNN(nn.Module):
         outputs, states = self.recurrence.climb(self._input_gates(ids.t()), states)
         return self.head(outputs).transpose(0, 1), states
 
-    def _input_gates(self, ids: Tensor) -> Tensor:
+    def _input_gates(self, ids: Tensor) -> GatesX:
         """The first layer's input product for ids (T, B): (T, B, G*H).
 
         A character's product depends on the character alone, so it is looked up in a table of V
@@ -179,7 +179,7 @@ class CharRNN(nn.Module):
         """
         weight_ih, _, bias_ih, _ = self.recurrence.weights(0)
         if ids.numel() >= self.settings.vocab_size:
-            return F.embedding(ids, F.linear(self.embedding.weight, weight_ih, bias_ih))
+            return Lookup(F.linear(self.embedding.weight, weight_ih, bias_ih), ids)
         return F.linear(self.embedding(ids), weight_ih, bias_ih)
 
     def to_portable(self, tokenizer: str, notes: dict[str, object]) -> Portable:

@@ -1,40 +1,74 @@
-"""The only loop over time: the reference unroll and the hand-differentiated one that equals it.
+"""The only loop over time: the reference unroll and two faster ones that equal it.
 
-Both run a cell along a window,
+All run a cell along a window,
 
     state_t = cell(gates_x[t], U h_{t-1} + b_hh, state_{t-1})      for t = 0 .. T-1,
 
 and differ in who takes the derivative. `unroll_reference` leaves it to autograd: it is the
-definition. `unroll` goes back through time by hand (Werbos 1990): the loop carries only
+definition. `unroll_by_hand` goes back through time itself (Werbos 1990): the loop carries only
 d gates -> d h, and the recurrent weight's gradient is one product over all T*B ticks after it.
+`unroll_native` is the same, compiled. `unroll` takes the fastest one there is.
 
-Dimensions: T ticks, B lanes, H hidden, G gates; everything is time-major.
+Dimensions: T ticks, B lanes, V vocabulary, H hidden, G gates; everything is time-major.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from ctypes import byref
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
 
-from chargen.cells import Cell, State
+from chargen import native
+from chargen.cells import CELLS, Cell, State
 
-Unroll = Callable[[Cell, Tensor, Tensor, Tensor, State], tuple[Tensor, State]]
+
+class Lookup(NamedTuple):
+    """`gates_x` as rows of a table, not yet looked up: what a window of characters is.
+
+    Attributes:
+        table: (V, G*H), the gates of every character.
+        ids: (T, B), int64, which row each tick of each lane reads.
+    """
+
+    table: Tensor
+    ids: Tensor
+
+    def rows(self) -> Tensor:
+        """Looked up: (T, B, G*H)."""
+        return F.embedding(self.ids, self.table)
+
+
+GatesX = Tensor | Lookup
+Unroll = Callable[[Cell, GatesX, Tensor, Tensor, State], tuple[Tensor, State]]
 """`(cell, gates_x (T, B, G*H), weight_hh (G*H, H), bias_hh (G*H,), state) -> (outputs (T, B, H), state)`."""
 
 
+def unroll(cell: Cell, gates_x: GatesX, weight_hh: Tensor, bias_hh: Tensor, state: State) -> tuple[Tensor, State]:
+    """Runs `cell` along a window, the fastest way there is for these tensors; equal to `unroll_reference`.
+
+    Arguments and results are those of `unroll_reference`. It can be differentiated once.
+    """
+    fastest = unroll_native if _is_native(cell, gates_x, weight_hh, bias_hh, state) else unroll_by_hand
+    return fastest(cell, gates_x, weight_hh, bias_hh, state)
+
+
+# ----------------------------------------------------------------------------- the definition
+
+
 def unroll_reference(
-    cell: Cell, gates_x: Tensor, weight_hh: Tensor, bias_hh: Tensor, state: State
+    cell: Cell, gates_x: GatesX, weight_hh: Tensor, bias_hh: Tensor, state: State
 ) -> tuple[Tensor, State]:
     """Runs `cell` along a window and leaves the derivative to autograd: the definition.
 
     Args:
         cell: the recurrence.
-        gates_x: (T, B, G*H), the input's part of every gate, bias included.
+        gates_x: (T, B, G*H), the input's part of every gate, bias included; or a `Lookup` of it.
         weight_hh: (G*H, H), the recurrent matrix U.
         bias_hh: (G*H,), its bias.
         state: the state before the window, each (B, H).
@@ -43,23 +77,32 @@ def unroll_reference(
         The outputs h_1 .. h_T, (T, B, H), and the state after the window.
     """
     outputs = []
-    for gates in gates_x.unbind(0):
+    for gates in _rows(gates_x).unbind(0):
         gates_h = torch.addmm(bias_hh, state[0], weight_hh.t())  # (B, G*H)
         state, _ = cell.step(gates, gates_h, state)
         outputs.append(state[0])
     return torch.stack(outputs), state
 
 
-def unroll(cell: Cell, gates_x: Tensor, weight_hh: Tensor, bias_hh: Tensor, state: State) -> tuple[Tensor, State]:
+def _rows(gates_x: GatesX) -> Tensor:
+    return gates_x.rows() if isinstance(gates_x, Lookup) else gates_x
+
+
+# ----------------------------------------------------------------------------- by hand
+
+
+def unroll_by_hand(
+    cell: Cell, gates_x: GatesX, weight_hh: Tensor, bias_hh: Tensor, state: State
+) -> tuple[Tensor, State]:
     """Runs `cell` along a window with the derivative written by hand; equal to `unroll_reference`.
 
     Arguments and results are those of `unroll_reference`. It can be differentiated once.
     """
-    outputs, *last = _Unroll.apply(cell, gates_x, weight_hh, bias_hh, *state)  # type: ignore[no-untyped-call]
+    outputs, *last = _ByHand.apply(cell, _rows(gates_x), weight_hh, bias_hh, *state)  # type: ignore[no-untyped-call]
     return outputs, tuple(last)
 
 
-class _Unroll(Function):
+class _ByHand(Function):
     """One autograd node for a whole window of any cell."""
 
     @staticmethod
@@ -108,3 +151,101 @@ class _Unroll(Function):
         over_time = window_h.flatten(0, 1)  # (T*B, G*H)
         grad_weight = over_time.t() @ previous[0].flatten(0, 1)  # (G*H, H), the one product
         return None, window_x, grad_weight, over_time.sum(0), *grad_state
+
+
+# ----------------------------------------------------------------------------- compiled
+
+
+def unroll_native(
+    cell: Cell, gates_x: GatesX, weight_hh: Tensor, bias_hh: Tensor, state: State
+) -> tuple[Tensor, State]:
+    """`unroll_by_hand` as a compiled kernel, for float32 on the CPU; equal to it up to float rounding.
+
+    Arguments and results are those of `unroll_reference`; the outputs are needed again for the derivative, and
+    must not be written to before it. Each of `torch.get_num_threads()` threads takes some lanes through the whole
+    window; what a lane comes to does not depend on how many there are.
+
+    Raises:
+        IndexError: an id is no row of the table.
+    """
+    table, ids = gates_x if isinstance(gates_x, Lookup) else (gates_x, None)
+    inputs = (table, weight_hh, bias_hh, *state)
+    if torch.is_grad_enabled() and any(part.requires_grad for part in inputs):
+        outputs, *last = _Native.apply(cell, ids, *inputs)  # type: ignore[no-untyped-call]
+        return outputs, tuple(last)
+    return _run(cell, ids, inputs, keep=False)[:2]
+
+
+class _Native(Function):
+    """One autograd node for a whole window of any cell, forward and back in compiled code."""
+
+    @staticmethod
+    def forward(ctx: Any, cell: Cell, ids: Tensor | None, *inputs: Tensor) -> tuple[Tensor, ...]:
+        outputs, last, ctx.window, ctx.kept = _run(cell, ids, inputs, keep=True)
+        ctx.save_for_backward(outputs, *inputs)
+        return outputs, *last
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        if ctx.kept is None:
+            raise RuntimeError("a window can be differentiated once: its derivative uses up what the forward pass kept")
+        _, *inputs = ctx.saved_tensors  # which also notices what was written to in between
+        grads = tuple(grad.contiguous() for grad in grads)
+        results = [torch.empty_like(part, memory_format=torch.contiguous_format) for part in inputs]
+        # The structure names hn, cn and h0, c0; a cell without c leaves its places empty.
+        outputs, *last = (grad.data_ptr() for grad in grads)
+        table, weight, bias, *state = (result.data_ptr() for result in results)
+        gradients = native.Gradients(outputs, *_pair(last), table, weight, bias, *_pair(state))
+        native.check(native.kernels().chargen_backward(byref(ctx.window), byref(gradients)))
+        _SPARE.append(ctx.kept[-1])
+        del _SPARE[:-_MOST_SPARE]
+        ctx.kept = None
+        return None, None, *results
+
+
+_SPARE: list[Tensor] = []
+"""Memory of windows past, for those to come: fresh memory costs a page fault every 4 KiB."""
+
+_MOST_SPARE = 8  # one for each layer of a run; those of another size leave as new ones come
+
+
+def _run(
+    cell: Cell, ids: Tensor | None, inputs: tuple[Tensor, ...], keep: bool
+) -> tuple[Tensor, State, native.Window, tuple[Tensor, ...]]:
+    """Outputs, the state behind them, the window for its derivative, and the tensors it points into."""
+    inputs = tuple(part.detach().contiguous() for part in inputs)
+    ids = None if ids is None else ids.contiguous()
+    table, weight_hh, bias_hh, *state = inputs
+    (T, B), H = (table.shape[:2] if ids is None else ids.shape), weight_hh.shape[1]
+    kernels = native.kernels()
+    number = native.CELLS.index(cell.name)
+    size = kernels.chargen_saved_size(number, T, B, H, keep)
+    spare = next((place for place, memory in enumerate(_SPARE) if memory.numel() == size), None)
+    saved = table.new_empty(size) if spare is None else _SPARE.pop(spare)
+    outputs, last = table.new_empty(T, B, H), [torch.empty_like(part) for part in state]
+    window = native.Window(
+        number, T, B, H, torch.get_num_threads(), keep, len(table),
+        None if ids is None else ids.data_ptr(),
+        table.data_ptr(), weight_hh.data_ptr(), bias_hh.data_ptr(), *_pair([part.data_ptr() for part in state]),
+        outputs.data_ptr(), _pair([part.data_ptr() for part in last])[1], saved.data_ptr(),
+    )  # fmt: skip
+    native.check(kernels.chargen_forward(byref(window)))
+    last[0].copy_(outputs[-1])
+    return outputs, tuple(last), window, (*inputs, outputs, *(() if ids is None else (ids,)), saved)
+
+
+def _pair(addresses: list[int]) -> tuple[int, int | None]:
+    """Those of `(h,)` or `(h, c)`, as the structures have places for both."""
+    return addresses[0], addresses[1] if len(addresses) > 1 else None
+
+
+def _is_native(cell: Cell, gates_x: GatesX, weight_hh: Tensor, bias_hh: Tensor, state: State) -> bool:
+    """Whether the kernel computes this cell, and takes these tensors."""
+    tensors = ((gates_x.table if isinstance(gates_x, Lookup) else gates_x), weight_hh, bias_hh, *state)
+    return (
+        native.library() is not None
+        and CELLS.get(cell.name) is cell
+        and all(part.dtype == torch.float32 and part.device.type == "cpu" for part in tensors)
+        and all(part.numel() > 0 for part in tensors)
+    )

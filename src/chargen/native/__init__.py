@@ -1,0 +1,118 @@
+"""The compiled kernels, where there are any: finds them, and hands them arrays by their addresses.
+
+They are built with the package when a C++ compiler is there, and chargen works without them. What a
+kernel computes is defined by its Python twin: `unroll.unroll_by_hand`, `sampling.NumpyRNN`,
+`tokenizer.Tokenizer`. `CHARGEN_NATIVE` in the environment chooses: `off` for none, or an
+instruction set by name (`avx512`, `avx2`, `portable`); without it the best one of the processor.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Sequence
+from ctypes import POINTER, Structure, c_char_p, c_int, c_int64, c_void_p
+from functools import cache
+from pathlib import Path
+from typing import Any, ClassVar
+
+CELLS = ("rnn", "lstm", "gru")
+"""In the order in which the kernels number them."""
+
+VARIABLE, OFF = "CHARGEN_NATIVE", "off"
+_NO_MEMORY, _BAD_ID = 1, 2  # as in kernels.h
+
+
+class Window(Structure):
+    """One window of one layer, as `kernels.h` describes it."""
+
+    _fields_: ClassVar[Sequence[tuple[str, Any]]] = [
+        *((name, c_int64) for name in ("cell", "T", "B", "H", "threads", "keep", "num_rows")),
+        *((name, c_void_p) for name in ("ids", "gates_x", "weight_hh", "bias_hh", "h0", "c0")),
+        *((name, c_void_p) for name in ("outputs", "cn", "saved")),
+    ]
+
+
+class Gradients(Structure):
+    """Of a window: those that come, then those that are asked for."""
+
+    _fields_: ClassVar[Sequence[tuple[str, Any]]] = [
+        (name, c_void_p) for name in ("outputs", "hn", "cn", "gates_x", "weight_hh", "bias_hh", "h0", "c0")
+    ]
+
+
+_FUNCTIONS: Sequence[tuple[str, Any, list[Any]]] = (
+    ("chargen_use", c_char_p, [c_char_p]),
+    ("chargen_using", c_char_p, []),
+    ("chargen_instruction_sets", c_char_p, []),
+    ("chargen_saved_size", c_int64, [c_int64] * 5),
+    ("chargen_forward", c_int, [POINTER(Window)]),
+    ("chargen_backward", c_int, [POINTER(Window), POINTER(Gradients)]),
+)
+
+
+@cache
+def library() -> ctypes.CDLL | None:
+    """The kernels; None where they were not built or are not wanted.
+
+    Raises:
+        ValueError: `CHARGEN_NATIVE` names none that this machine has.
+    """
+    wanted = os.environ.get(VARIABLE, "")
+    built = [file for suffix in ("so", "pyd") for file in Path(__file__).parent.glob(f"_kernels*.{suffix}")]
+    if wanted == OFF or not built:
+        return None
+    try:
+        found = ctypes.CDLL(str(built[0]))
+    except OSError:  # built for another machine
+        return None
+    for name, result, arguments in _FUNCTIONS:
+        function = getattr(found, name)
+        function.restype, function.argtypes = result, arguments
+    if wanted and found.chargen_use(wanted.encode()).decode() != wanted:
+        raise ValueError(
+            f"{VARIABLE}={wanted}: no such kernels here; write {', '.join(instruction_sets(found))} or {OFF}"
+        )
+    return found
+
+
+def kernels() -> ctypes.CDLL:
+    """The same, for those who know that they are there."""
+    found = library()
+    assert found is not None
+    return found
+
+
+def use(instruction_set: str | None) -> None:
+    """Changes to another instruction set, for tests and benchmarks; None for the best.
+
+    Raises:
+        ValueError: this machine does not have it.
+    """
+    name = None if instruction_set is None else instruction_set.encode()
+    if kernels().chargen_use(name).decode() != (instruction_set or in_use()):
+        raise ValueError(f"{instruction_set}: this machine has {', '.join(instruction_sets(kernels()))}")
+
+
+def in_use() -> str:
+    """The instruction set of the kernels, or `off`."""
+    return OFF if library() is None else kernels().chargen_using().decode()
+
+
+def instruction_sets(found: ctypes.CDLL) -> list[str]:
+    """Those that were built and that this processor has, the best first."""
+    names: bytes = found.chargen_instruction_sets()
+    return names.decode().split()
+
+
+def check(code: int) -> None:
+    """Raises what a kernel's answer stands for.
+
+    Raises:
+        MemoryError: there was not enough.
+        IndexError: an id is no row of its table.
+    """
+    if code == _NO_MEMORY:
+        raise MemoryError("not enough memory for a window: lower batch_size, sequence_length or model.hidden_size")
+    if code == _BAD_ID:
+        raise IndexError("an id is beyond the vocabulary")

@@ -1,0 +1,33 @@
+// AVX-512: 32 registers of 16 floats.
+
+#include "kernels.h"
+
+#if defined(__x86_64__)
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma"))), apply_to = function)
+#else
+#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma")
+#endif
+
+namespace {
+constexpr int LANES = 16;                             // floats in a vector
+constexpr int ROWS = 12, PANEL = 2;                    // of a tile of the forward and the backward product
+constexpr int GRADIENT_ROWS = 8, GRADIENT_PANEL = 2;  // of a tile of the weights' gradient
+#include "simd.h"
+#include "product.h"
+#include "cells.h"
+#include "unroll.h"
+#include "window.h"
+}  // namespace
+
+static bool supported() {
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni");
+}
+
+const Kernels avx512_kernels{"avx512", supported, saved_size, forward, backward};
+
+#if defined(__clang__)
+#pragma clang attribute pop
+#endif
+#endif

@@ -1,0 +1,72 @@
+// One tick of time in vectors: the equations of cells.py, each beside its derivative.
+//
+// `step` takes the input's and the hidden state's part of every gate, moves (h, c) on, and keeps what
+// the derivative needs. `step_backward` takes that and the gradient of (h, c), turns what was kept into
+// the gradients of the gates in place, and leaves in dh and dc what reaches the tick before directly;
+// what reaches it through the recurrent weights is the unroll's to add.
+//
+// `kept` vectors per tick: those from `hidden` on are, after the derivative, the gates' gradients on the
+// hidden side, in torch.nn's order; `input(g)` is the one on the input's side.
+
+struct Rnn {
+    static constexpr int gates = 1, kept = 1, hidden = 0;
+    static constexpr bool has_c = false;
+    static int input(int g) { return g; }
+
+    static inline void step(const Vec* x, const Vec* s, Vec& h, Vec&, Vec* k) {
+        h = tanh(x[0] + s[0]);
+        k[0] = h;
+    }
+
+    static inline void step_backward(Vec* k, Vec, Vec h, Vec, Vec, Vec& dh, Vec&) {
+        k[0] = dh * (1.0f - h * h);
+        dh = Vec{};
+    }
+};
+
+struct Lstm {
+    static constexpr int gates = 4, kept = 4, hidden = 0;
+    static constexpr bool has_c = true;
+    static int input(int g) { return g; }
+
+    static inline void step(const Vec* x, const Vec* s, Vec& h, Vec& c, Vec* k) {
+        const Vec i = sigmoid(x[0] + s[0]), f = sigmoid(x[1] + s[1]), g = tanh(x[2] + s[2]), o = sigmoid(x[3] + s[3]);
+        c = f * c + i * g;
+        h = o * tanh(c);
+        k[0] = i, k[1] = f, k[2] = g, k[3] = o;
+    }
+
+    static inline void step_backward(Vec* k, Vec, Vec, Vec c_before, Vec c, Vec& dh, Vec& dc) {
+        const Vec i = k[0], f = k[1], g = k[2], o = k[3], tanh_c = tanh(c);
+        dc += dh * o * (1.0f - tanh_c * tanh_c);
+        k[0] = dc * g * i * (1.0f - i);
+        k[1] = dc * c_before * f * (1.0f - f);
+        k[2] = dc * i * (1.0f - g * g);
+        k[3] = dh * tanh_c * o * (1.0f - o);
+        dc = dc * f;
+        dh = Vec{};
+    }
+};
+
+// kept: n on the input's side, then r, z, and the hidden side's part of n.
+struct Gru {
+    static constexpr int gates = 3, kept = 4, hidden = 1;
+    static constexpr bool has_c = false;
+    static int input(int g) { return g == 2 ? 0 : 1 + g; }
+
+    static inline void step(const Vec* x, const Vec* s, Vec& h, Vec&, Vec* k) {
+        const Vec r = sigmoid(x[0] + s[0]), z = sigmoid(x[1] + s[1]), n = tanh(x[2] + r * s[2]);
+        h = n + z * (h - n);
+        k[0] = n, k[1] = r, k[2] = z, k[3] = s[2];
+    }
+
+    static inline void step_backward(Vec* k, Vec h_before, Vec, Vec, Vec, Vec& dh, Vec&) {
+        const Vec n = k[0], r = k[1], z = k[2], s_n = k[3];
+        const Vec dn = dh * (1.0f - z) * (1.0f - n * n);
+        k[0] = dn;
+        k[1] = dn * s_n * r * (1.0f - r);
+        k[2] = dh * (h_before - n) * z * (1.0f - z);
+        k[3] = dn * r;
+        dh = dh * z;
+    }
+};

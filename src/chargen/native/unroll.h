@@ -1,0 +1,255 @@
+// The loop over time, forward and back, of one layer over one window.
+//
+// Lanes are independent: a thread takes its own through all T ticks and meets the others only at the
+// end. The recurrent weights are packed once per window and read on every tick; the gates' pointwise
+// half follows each group of panels while their sums are still in the nearest cache.
+//
+// What the derivative needs lies tick by tick: T times (kept vectors of every block, B lanes, LANES), a
+// little apart so that ticks do not compete for the same cache sets, and for c likewise, T + 1 times.
+// The derivative overwrites it with the gradients of the gates.
+
+struct Shape {
+    int64_t T, B, H;
+    int64_t blocks() const { return (H + LANES - 1) / LANES; }
+    int64_t tick(int64_t vectors) const { return (vectors * blocks() * B + 17) * LANES; }
+    int64_t in_block(int64_t j) const { return H - j * LANES < LANES ? H - j * LANES : LANES; }
+};
+
+// Groups of PANEL blocks of units: their gates are PANEL times as many vectors as a cell has gates.
+static int64_t blocks_in_group(const Shape& s, int64_t j) { return s.blocks() - j < PANEL ? s.blocks() - j : PANEL; }
+
+template <class Cell>
+struct Unroll {
+    Shape s;
+    bool keep;  // for a derivative; without one, two ticks' worth of memory is enough
+    const int64_t* ids;
+    const float *gates_x, *weight, *h0, *c0;
+    float *outputs, *saved;
+    static constexpr int G = Cell::gates;
+
+    float* kept(int64_t t) const { return saved + (keep ? t : 0) * s.tick(Cell::kept); }
+    float* cells(int64_t t) const {
+        return saved + (keep ? s.T : 1) * s.tick(Cell::kept) + (keep ? t : t & 1) * s.tick(1);
+    }
+    const float* before(int64_t t) const { return t ? outputs + (t - 1) * s.B * s.H : h0; }
+    const float* row(int64_t t, int64_t b) const {
+        const int64_t place = t * s.B + b;
+        return gates_x + (ids ? ids[place] : place) * G * s.H;
+    }
+    static int64_t saved_size(Shape s, bool keep) {
+        return (keep ? s.T : 1) * s.tick(Cell::kept) + (Cell::has_c ? (keep ? s.T + 1 : 2) * s.tick(1) : 0);
+    }
+
+    // ---------------------------------------------------------------------------- forward
+
+    // Panels of the product U h: by group of units, for each the vectors (unit block, gate), as `forward` reads them.
+    void pack_forward(float* packed, float* bias, const float* bias_hh, int64_t from_block, int64_t to_block) const {
+        for (int64_t j = from_block; j < to_block; ++j)
+            for (int g = 0; g < G; ++g) {
+                const int64_t group = j / PANEL * PANEL, vectors = blocks_in_group(s, group) * G;
+                const int64_t place = (j - group) * G + g, panel = place / PANEL * PANEL;
+                const int64_t C = vectors - panel < PANEL ? vectors - panel : PANEL;
+                float* out = packed + (group * G + panel) * s.H * LANES + (place - panel) * LANES;
+                const int64_t n = s.in_block(j);
+                const float* w = weight + (g * s.H + j * LANES) * s.H;
+                for (int64_t k = 0; k < s.H; k += LANES) {
+                    const int64_t columns = s.H - k < LANES ? s.H - k : LANES;
+                    Vec square[LANES] = {};
+                    for (int64_t e = 0; e < n; ++e) square[e] = load(w + e * s.H + k, columns);
+                    transpose(square);
+                    for (int64_t i = 0; i < columns; ++i) store(out + (k + i) * C * LANES, square[i]);
+                }
+                store(bias + (group * G + place) * LANES, load(bias_hh + g * s.H + j * LANES, n));
+            }
+    }
+
+    void forward(const float* packed, const float* bias, float* sums, int64_t from, int64_t to, float* cn) const {
+        if (Cell::has_c)
+            for (int64_t j = 0; j < s.blocks(); ++j)
+                for (int64_t b = from; b < to; ++b)
+                    store(cells(0) + (j * s.B + b) * LANES, load(c0 + b * s.H + j * LANES, s.in_block(j)));
+        const Left left{s.H, LANES, 1, s.H};
+        for (int64_t t = 0; t < s.T; ++t)
+            for (int64_t group = 0; group < s.blocks(); group += PANEL) {
+                const int64_t vectors = blocks_in_group(s, group) * G;
+                expect(t, group, vectors / G, from, to);
+                for (int64_t p = 0; p < vectors; p += PANEL) {
+                    const int64_t at = group * G + p;
+                    product(before(t) + from * s.H, to - from, left, packed + at * s.H * LANES,
+                            vectors - p < PANEL ? vectors - p : PANEL, bias + at * LANES, sums + p * LANES,
+                            vectors * LANES);
+                }
+                for (int64_t j = group; j < group + vectors / G; ++j)
+                    for (int64_t b = from; b < to; ++b) step(t, j, b, sums + ((b - from) * vectors + (j - group) * G) * LANES);
+            }
+        if (Cell::has_c)
+            for (int64_t j = 0; j < s.blocks(); ++j)
+                for (int64_t b = from; b < to; ++b)
+                    store(cn + b * s.H + j * LANES, load(cells(s.T) + (j * s.B + b) * LANES), s.in_block(j));
+    }
+
+    // Asks for the memory of a group's ticks while the product before them is computed.
+    void expect(int64_t t, int64_t group, int64_t num_blocks, int64_t from, int64_t to) const {
+        for (int i = 0; i < Cell::kept; ++i)
+            for (int64_t j = group; j < group + num_blocks; ++j)
+                for (int64_t b = from; b < to; ++b)
+                    __builtin_prefetch(kept(t) + ((i * s.blocks() + j) * s.B + b) * LANES, 1);
+    }
+
+    inline void step(int64_t t, int64_t j, int64_t b, const float* sums) const {
+        const int64_t n = s.in_block(j), at = (j * s.B + b) * LANES;
+        Vec x[G], hidden[G], k[Cell::kept], c{};
+        for (int g = 0; g < G; ++g) {
+            x[g] = load(row(t, b) + g * s.H + j * LANES, n);
+            hidden[g] = load(sums + g * LANES);
+        }
+        Vec h = load(before(t) + b * s.H + j * LANES, n);
+        if (Cell::has_c) c = load(cells(t) + at);
+        Cell::step(x, hidden, h, c, k);
+        store(outputs + (t * s.B + b) * s.H + j * LANES, h, n);
+        if (Cell::has_c) store(cells(t + 1) + at, c);
+        for (int i = 0; i < Cell::kept; ++i) store(kept(t) + i * s.blocks() * s.B * LANES + at, k[i]);
+    }
+
+    // ---------------------------------------------------------------------------- back through time
+
+    // Panels of the product d gates U: vectors of H, PANEL side by side, over all rows of U.
+    void pack_backward(float* packed, int64_t from_block, int64_t to_block) const {
+        for (int64_t j = from_block; j < to_block; ++j) {
+            const int64_t group = j / PANEL * PANEL, C = blocks_in_group(s, group);
+            float* out = packed + group * G * s.H * LANES + (j - group) * LANES;
+            for (int64_t k = 0; k < G * s.H; ++k)
+                store(out + k * C * LANES, load(weight + k * s.H + j * LANES, s.in_block(j)));
+        }
+    }
+
+    void backward(const float* packed, float* work, int64_t from, int64_t to, const float* grad_outputs,
+                  const float* grad_hn, const float* grad_cn, float* grad_h0, float* grad_c0) const {
+        const int64_t lanes = to - from, state = s.blocks() * lanes * LANES;
+        float *dh = work, *dc = work + state, *sums = work + 2 * state;
+        for (int64_t j = 0; j < s.blocks(); ++j)
+            for (int64_t b = 0; b < lanes; ++b) {
+                const int64_t at = (j * lanes + b) * LANES, there = (from + b) * s.H + j * LANES;
+                store(dh + at, grad_hn ? load(grad_hn + there, s.in_block(j)) : Vec{});
+                store(dc + at, grad_cn ? load(grad_cn + there, s.in_block(j)) : Vec{});
+            }
+        const Left left{LANES, s.B * LANES, G, s.H};
+        for (int64_t t = s.T - 1; t >= -1; --t)
+            for (int64_t group = 0; group < s.blocks(); group += PANEL) {
+                const int64_t vectors = blocks_in_group(s, group);
+                if (t >= 0) expect(t, group, vectors, from, to);
+                if (t < s.T - 1)  // what comes back through the recurrent weights from the tick after
+                    product(kept(t + 1) + (Cell::hidden * s.blocks() * s.B + from) * LANES, lanes, left,
+                            packed + group * G * s.H * LANES, vectors, nullptr, sums, vectors * LANES);
+                for (int64_t j = group; j < group + vectors; ++j)
+                    for (int64_t b = 0; b < lanes; ++b) {
+                        const int64_t at = (j * lanes + b) * LANES, lane = from + b, n = s.in_block(j);
+                        Vec grad = load(dh + at);
+                        if (t < s.T - 1) grad += load(sums + (b * vectors + j - group) * LANES);
+                        if (t >= 0) {
+                            step_backward(t, j, lane, grad, grad_outputs, dh + at, dc + at);
+                        } else {
+                            store(grad_h0 + lane * s.H + j * LANES, grad, n);
+                            if (Cell::has_c) store(grad_c0 + lane * s.H + j * LANES, load(dc + at), n);
+                        }
+                    }
+            }
+    }
+
+    inline void step_backward(int64_t t, int64_t j, int64_t b, Vec grad, const float* grad_outputs, float* dh,
+                              float* dc) const {
+        const int64_t n = s.in_block(j), at = (j * s.B + b) * LANES;
+        Vec k[Cell::kept], c_before{}, c{}, grad_c{};
+        for (int i = 0; i < Cell::kept; ++i) k[i] = load(kept(t) + i * s.blocks() * s.B * LANES + at);
+        const Vec h_before = load(before(t) + b * s.H + j * LANES, n);
+        const Vec h = load(outputs + (t * s.B + b) * s.H + j * LANES, n);
+        if (grad_outputs) grad += load(grad_outputs + (t * s.B + b) * s.H + j * LANES, n);
+        if (Cell::has_c) {
+            c_before = load(cells(t) + at);
+            c = load(cells(t + 1) + at);
+            grad_c = load(dc);
+        }
+        Cell::step_backward(k, h_before, h, c_before, c, grad, grad_c);
+        for (int i = 0; i < Cell::kept; ++i) store(kept(t) + i * s.blocks() * s.B * LANES + at, k[i]);
+        store(dh, grad);
+        if (Cell::has_c) store(dc, grad_c);
+    }
+
+    // ---------------------------------------------------------------------------- gradients of the weights
+
+    // Gate by gate and block by block, from item `from` to `to` of G * blocks: the rows of dU, db, and the gradient
+    // of gates_x, summed into the rows of a table where there are ids. Ticks come in pieces that a cache holds.
+    void gradients(int64_t from, int64_t to, int64_t num_rows, float* rows, float* grad_weight, float* grad_bias,
+                   float* grad_x) const {
+        const int64_t ticks = s.B < 256 ? 256 / s.B : 1;
+        memset(rows, 0, sizeof(float) * (to - from) * (ids ? num_rows : 0) * LANES);
+        for (int64_t begin = 0; begin < s.T; begin += ticks) {
+            const int64_t end = begin + ticks < s.T ? begin + ticks : s.T;
+            for (int64_t item = from; item < to; ++item) {
+                const int64_t g = item / s.blocks(), j = item % s.blocks();
+                sum_inputs(begin, end, g, j, rows + (item - from) * num_rows * LANES, grad_bias, grad_x);
+                for (int64_t row = 0; row < s.in_block(j); row += GRADIENT_ROWS)
+                    for (int64_t column = 0; column < s.blocks(); column += GRADIENT_PANEL)
+                        with_vectors<GRADIENT_PANEL>(
+                            s.blocks() - column < GRADIENT_PANEL ? s.blocks() - column : GRADIENT_PANEL,
+                            [&](auto C) { outer<C.value>(begin, end, g, j, row, column, grad_weight); });
+            }
+        }
+        if (ids)
+            for (int64_t item = from; item < to; ++item) {
+                const int64_t g = item / s.blocks(), j = item % s.blocks();
+                for (int64_t r = 0; r < num_rows; ++r)
+                    store(grad_x + r * G * s.H + g * s.H + j * LANES, load(rows + ((item - from) * num_rows + r) * LANES),
+                          s.in_block(j));
+            }
+    }
+
+    void sum_inputs(int64_t begin, int64_t end, int64_t g, int64_t j, float* rows, float* grad_bias, float* grad_x) const {
+        const int64_t n = s.in_block(j);
+        float* bias = grad_bias + g * s.H + j * LANES;
+        Vec sum = begin ? load(bias, n) : Vec{};
+        for (int64_t t = begin; t < end; ++t) {
+            const float* hidden = kept(t) + ((Cell::hidden + g) * s.blocks() + j) * s.B * LANES;
+            const float* input = kept(t) + (Cell::input(g) * s.blocks() + j) * s.B * LANES;
+            for (int64_t b = 0; b < s.B; ++b) {
+                sum += load(hidden + b * LANES);
+                const int64_t place = t * s.B + b;
+                if (ids) {
+                    float* r = rows + ids[place] * LANES;
+                    store(r, load(r) + load(input + b * LANES));
+                } else {
+                    store(grad_x + (place * G + g) * s.H + j * LANES, load(input + b * LANES), n);
+                }
+            }
+        }
+        store(bias, sum, n);
+    }
+
+    // GRADIENT_ROWS rows of dU, C vectors wide: += sum over ticks and lanes of d gates times h before.
+    template <int C>
+    void outer(int64_t begin, int64_t end, int64_t g, int64_t j, int64_t row, int64_t column, float* grad_weight) const {
+        constexpr int R = GRADIENT_ROWS;
+        const int64_t rows = s.in_block(j) - row < R ? s.in_block(j) - row : R, n = s.H - column * LANES;
+        float* out = grad_weight + (g * s.H + j * LANES + row) * s.H + column * LANES;
+        Vec sum[R][C] = {};
+        if (begin)
+            for (int r = 0; r < rows; ++r)
+                for (int c = 0; c < C; ++c) sum[r][c] = load(out + r * s.H + c * LANES, n - c * LANES);
+        for (int64_t t = begin; t < end; ++t) {
+            const float* d = kept(t) + ((Cell::hidden + g) * s.blocks() + j) * s.B * LANES + row;
+            const float* h = before(t) + column * LANES;
+            for (int64_t b = 0; b < s.B; ++b, d += LANES, h += s.H) {
+                Vec w[C];
+                if (n >= C * LANES) {
+                    for (int c = 0; c < C; ++c) w[c] = load(h + c * LANES);
+                } else {
+                    for (int c = 0; c < C; ++c) w[c] = load(h + c * LANES, n - c * LANES);
+                }
+                for (int r = 0; r < R; ++r)
+                    for (int c = 0; c < C; ++c) sum[r][c] += d[r] * w[c];
+            }
+        }
+        for (int r = 0; r < rows; ++r)
+            for (int c = 0; c < C; ++c) store(out + r * s.H + c * LANES, sum[r][c], n - c * LANES);
+    }
+};
