@@ -30,7 +30,7 @@ OWNERS = {
     "lightning": {"lanes", "logs", "training", "callbacks", "fitting"},
     "tokenizers": {"tokenizer"},
     "matplotlib": {"plots"},
-    "torch": {"cells", "unroll", "model", "evaluation", "lanes", "training", "callbacks", "fitting", "runs"},
+    "torch": {"cli", "cells", "unroll", "model", "evaluation", "lanes", "training", "callbacks", "fitting", "runs"},
     "typer": {"cli"},
 }
 MODULES = sorted((ROOT / "src" / "chargen").glob("*.py"))

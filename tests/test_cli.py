@@ -483,3 +483,17 @@ def test_the_curve_is_drawn(chargen: Chargen, away: Path) -> None:
     code, out, _ = chargen("plot", "r")
     assert (code, out.strip()) == (0, "r/curve.png")
     assert (away / "r" / "curve.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_info_says_which_kernels_compute(
+    chargen: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from chargen import native
+
+    code, out, _ = chargen("info")
+    assert code == 0
+    for word in (__import__("torch").__version__, "threads", native.in_use() if native.library() else "not built"):
+        assert word in out
+    monkeypatch.setattr(native, "library", lambda: None)
+    monkeypatch.setenv(native.VARIABLE, native.OFF)
+    assert "none (CHARGEN_NATIVE=off)" in chargen("info")[1]

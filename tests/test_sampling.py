@@ -162,7 +162,7 @@ def test_a_model_that_met_no_end_writes_none() -> None:
     """And what it writes instead is the same as if the end had no probability."""
     writer = writer_for({"first_id": 2})
     assert len("".join(writer.write(length=300, seed=1))) == 300
-    ids = list(generate(writer.model, [2], 300, Choice(), np.random.default_rng(1), [UNKNOWN_ID, END_ID]))
+    ids = list(generate(pair()[1], [2], 300, Choice(), np.random.default_rng(1), [UNKNOWN_ID, END_ID]))
     assert writer.tokenizer.decode(ids) == "".join(writer.write(length=300, seed=1))
 
 
@@ -179,8 +179,9 @@ def test_a_writer_of_bytes_writes_characters() -> None:
     torch.manual_seed(0)
     tokenizer = Tokenizer(map(chr, range(256)), "byte")
     model = CharRNN(ModelSettings(tokenizer.vocab_size, "gru", 8, 1, 4))
-    writer = Writer(model.to_portable(tokenizer.to_json(), {"first_id": 2}))
-    ids = list(generate(writer.model, [2], 400, Choice(1.5), np.random.default_rng(3), [UNKNOWN_ID, END_ID]))
+    portable = model.to_portable(tokenizer.to_json(), {"first_id": 2})
+    writer = Writer(portable)
+    ids = list(generate(NumpyRNN(portable), [2], 400, Choice(1.5), np.random.default_rng(3), [UNKNOWN_ID, END_ID]))
     expected = bytes(id - 2 for id in ids).decode("utf-8", "replace")
     pieces = list(writer.write(length=400, choice=Choice(1.5), seed=3))
     assert "".join(pieces) == expected

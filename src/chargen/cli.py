@@ -13,7 +13,7 @@ import shlex
 import shutil
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Optional, cast
 
@@ -294,7 +294,10 @@ def sample(
     top_p: Annotated[float, typer.Option(help="Choose among the likeliest that hold this probability.")] = 1.0,
     min_p: Annotated[float, typer.Option(help="Leave out what is less likely than this share of the likeliest.")] = 0.0,
     seed: Annotated[Optional[int], typer.Option(help="The same seed writes the same text.")] = None,
-    num_samples: Annotated[int, typer.Option(help="How many samples to write.")] = 1,
+    num_samples: Annotated[int, typer.Option(help="How many samples to write; they are written side by side.")] = 1,
+    precision: Annotated[
+        Literal["float32", "int8"], typer.Option(help="Of the weights: int8 is faster, and writes a little worse.")
+    ] = "float32",
     output: Annotated[Optional[Path], typer.Option(help="Write to this file instead of the terminal.")] = None,
     through: Annotated[bool, typer.Option("--through", help="Write on behind the end of an article.")] = False,
     unknown: Annotated[
@@ -313,7 +316,7 @@ def sample(
         if prompt:
             raise ValueError("--prompt and --prompt-file: give one of them")
         prompt = _read_text(prompt_file)
-    writer = Writer(load_model(run))
+    writer = Writer(load_model(run), precision)
     ids, strangers = writer.read(prompt)
     if strangers:
         named = " ".join(f"{c!r}" for c in strangers[:12]) + (" …" if len(strangers) > 12 else "")
@@ -322,14 +325,25 @@ def sample(
         print(f"chargen: the model does not know {named}: skipped", file=sys.stderr)
     if seed is None:
         seed = int.from_bytes(os.urandom(4), "little")
+    seeds = [[seed, number] for number in range(num_samples)]
+    pieces = writer.write_several(seeds, prompt, length, choice, through)
     with _output(output) as write:
-        for number in range(num_samples):
-            if num_samples > 1:
-                write(f"{chr(10) if number else ''}--- sample {number + 1}\n")
-            write(writer.tokenizer.decode(ids))
-            for piece in writer.write(prompt, length, choice, [seed, number], through):
-                write(piece)
-            write("\n")
+        _write_in_turn(write, pieces, num_samples, writer.tokenizer.decode(ids))
+
+
+def _write_in_turn(write: Callable[[str], object], pieces: Iterator[tuple[int, str]], num: int, prompt: str) -> None:
+    """Writes samples one behind the other as they come side by side: the first at once, the others after it."""
+    waiting: list[list[str]] = [[] for _ in range(num)]
+    for number in range(num):
+        if num > 1:
+            write(f"{chr(10) if number else ''}--- sample {number + 1}\n")
+        write(prompt + "".join(waiting[number]))
+        if number == 0:
+            for which, piece in pieces:
+                waiting[which].append(piece)
+                if which == 0:
+                    write(piece)
+        write("\n")
 
 
 @contextlib.contextmanager
@@ -481,3 +495,37 @@ def plot(
     train, validation = column("train_nats_per_char"), column("validation_nats_per_char")
     learning_curve(picture, str(folder), train, validation, column("learning_rate"))
     print(picture)
+
+
+# ----------------------------------------------------------------------------------- info
+
+
+@app.command()
+def info() -> None:
+    """Versions, threads, and which code computes on this machine: for a report, or to see that it is fast."""
+    import platform
+    from importlib.metadata import PackageNotFoundError, version
+
+    from chargen import native
+
+    for package in ("chargen", "torch", "lightning", "hydra-core", "tokenizers", "safetensors", "numpy"):
+        try:
+            print(f"{package:12} {chargen.__version__ if package == 'chargen' else version(package)}")
+        except PackageNotFoundError:
+            print(f"{package:12} not installed")
+    print(f"{'python':12} {platform.python_version()}, {platform.system()} {platform.machine()}")
+    import torch
+
+    print(f"{'threads':12} {torch.get_num_threads()} of {os.cpu_count()} processors")
+    print(f"{'gpu':12} {torch.cuda.get_device_name() if torch.cuda.is_available() else 'none'}")
+    if native.library() is None:
+        why = f"{native.VARIABLE}={native.OFF}" if os.environ.get(native.VARIABLE) == native.OFF else "not built"
+        print(f"{'kernels':12} none ({why}): training runs in torch's operations, sampling in numpy's")
+        if why == "not built":
+            print(f"{'':12} with a C++ compiler at hand: pip install --force-reinstall --no-deps chargen")
+        return
+    others = [name for name in native.instruction_sets(native.kernels()) if name != native.in_use()]
+    also = f" (also here: {', '.join(others)}; {native.VARIABLE} chooses)" if others else ""
+    print(f"{'kernels':12} {native.in_use()}{also}")
+    print(f"{'':12} training: float32 on the CPU; elsewhere torch's operations")
+    print(f"{'':12} sampling: float32, int8")

@@ -11,7 +11,7 @@ from __future__ import annotations
 import ctypes
 import os
 from collections.abc import Sequence
-from ctypes import POINTER, Structure, c_char_p, c_int, c_int64, c_void_p
+from ctypes import POINTER, Structure, c_char_p, c_double, c_int, c_int64, c_void_p
 from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
@@ -41,6 +41,34 @@ class Gradients(Structure):
     ]
 
 
+class Packed(Structure):
+    """A matrix for sampling, packed."""
+
+    _fields_: ClassVar[Sequence[tuple[str, Any]]] = [(name, c_void_p) for name in ("panels", "bias", "scale", "offset")]
+
+
+class Network(Structure):
+    """A trained network."""
+
+    _fields_: ClassVar[Sequence[tuple[str, Any]]] = [
+        *((name, c_int64) for name in ("cell", "L", "H", "V", "residual", "lanes")),
+        ("table", c_void_p),
+        ("hidden", POINTER(Packed)),
+        ("input", POINTER(Packed)),
+        ("head", Packed),
+    ]
+
+
+class Choosing(Structure):
+    """How a character is chosen."""
+
+    _fields_: ClassVar[Sequence[tuple[str, Any]]] = [
+        *((name, c_double) for name in ("temperature", "top_p", "min_p")),
+        *((name, c_int64) for name in ("top_k", "num_never")),
+        ("never", c_void_p),
+    ]
+
+
 _FUNCTIONS: Sequence[tuple[str, Any, list[Any]]] = (
     ("chargen_use", c_char_p, [c_char_p]),
     ("chargen_using", c_char_p, []),
@@ -48,6 +76,10 @@ _FUNCTIONS: Sequence[tuple[str, Any, list[Any]]] = (
     ("chargen_saved_size", c_int64, [c_int64] * 5),
     ("chargen_forward", c_int, [POINTER(Window)]),
     ("chargen_backward", c_int, [POINTER(Window), POINTER(Gradients)]),
+    ("chargen_lanes", c_int64, []),
+    ("chargen_panel", c_int64, []),
+    ("chargen_read", c_int, [POINTER(Network), c_int64, c_int64, *[c_void_p] * 3, c_int64]),
+    ("chargen_write", c_int, [POINTER(Network), POINTER(Choosing), c_int64, c_int64, *[c_void_p] * 4, c_int64]),
 )
 
 

@@ -3,6 +3,7 @@
 #include "kernels.h"
 
 #include <atomic>
+#include <cstdlib>
 #include <string>
 #include <thread>
 #include <vector>
@@ -10,7 +11,42 @@
 #include <dlfcn.h>
 #endif
 
+// ------------------------------------------------------------------------------- memory
+
+struct Scratch::Block {
+    char* start = nullptr;
+    size_t bytes = 0;
+    bool taken = false;
+    ~Block() { free(start); }
+};
+
 thread_local Scratch::Block Scratch::kept_[4];
+
+// Takes the smallest block that is large enough, or else makes the largest one larger.
+Scratch::Scratch(int64_t floats) {
+    const size_t bytes = sizeof(float) * size_t(floats) + 64;
+    for (Block& block : kept_) {
+        if (block.taken) continue;
+        const bool fits = block.bytes >= bytes, best_fits = block_ && block_->bytes >= bytes;
+        if (!block_ || (best_fits ? fits && block.bytes < block_->bytes : block.bytes > block_->bytes)) block_ = &block;
+    }
+    if (block_ && block_->bytes < bytes) {
+        free(block_->start);
+        block_->start = static_cast<char*>(malloc(bytes));
+        block_->bytes = block_->start ? bytes : 0;
+    }
+    if (block_) block_->taken = true;
+}
+
+Scratch::~Scratch() {
+    if (block_) block_->taken = false;
+}
+
+Scratch::operator bool() const { return block_ && block_->start; }
+
+float* Scratch::get() const {
+    return reinterpret_cast<float*>((reinterpret_cast<uintptr_t>(block_->start) + 63) & ~uintptr_t{63});
+}
 
 // ------------------------------------------------------------------------------- threads
 
@@ -103,4 +139,25 @@ EXPORT int chargen_forward(const Window* window) { return in_use->forward(*windo
 
 EXPORT int chargen_backward(const Window* window, const Gradients* gradients) {
     return in_use->backward(*window, *gradients);
+}
+
+EXPORT int64_t chargen_lanes() { return in_use->lanes; }
+
+EXPORT int64_t chargen_panel() { return in_use->panel; }
+
+// Those that a network was packed for, which need not be those in use now.
+static const Kernels* packed_for(const Network* net) {
+    for (const Kernels* kernels : ALL)
+        if (kernels->lanes == net->lanes) return kernels;
+    return nullptr;
+}
+
+EXPORT int chargen_read(const Network* net, int64_t N, int64_t n, const int64_t* ids, float* states, float* logits,
+                        int64_t threads) {
+    return packed_for(net)->read_text(*net, N, n, ids, states, logits, threads);
+}
+
+EXPORT int chargen_write(const Network* net, const Choosing* choice, int64_t N, int64_t n, const double* uniforms,
+                         int64_t* ids, float* states, float* logits, int64_t threads) {
+    return packed_for(net)->write_text(*net, *choice, N, n, uniforms, ids, states, logits, threads);
 }

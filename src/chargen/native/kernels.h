@@ -4,8 +4,8 @@
 // `native/__init__.py`. Functions that can fail return 0 when all is well.
 
 #pragma once
+#include <cmath>
 #include <cstdint>
-#include <cstdlib>
 #include <cstring>
 #include <utility>
 
@@ -54,40 +54,47 @@ void in_parallel(int64_t n, F f) {
     in_parallel(n, [](void* data, int64_t i) { (*static_cast<F*>(data))(i); }, &f);
 }
 
+// A matrix for sampling, in panels of whole vectors, its rows by gate and padded to vectors. In float32, element
+// (k, row) stands at [row / panel][k][row % panel]; as bytes, four of k stand together.
+struct Packed {
+    const void* panels;
+    const float* bias;      // of each row
+    const float* scale;     // of each row in bytes; null for float32
+    const int32_t* offset;  // -128 times the sum of each row's bytes
+};
+
+// A trained network. L layers, V vocabulary.
+struct Network {
+    int64_t cell, L, H, V, residual;
+    int64_t lanes;         // of the kernels it was packed for
+    const float* table;    // (V, G*H), the first layer's gates of every character
+    const Packed* hidden;  // L of them: recurrent weights
+    const Packed* input;   // L of them, the first without a meaning
+    Packed head;
+};
+
+// How a character is chosen; as `Choice` of sampling.py.
+struct Choosing {
+    double temperature, top_p, min_p;
+    int64_t top_k, num_never;
+    const int64_t* never;  // ids that are not written
+};
+
 // Memory for the length of a call, on the boundary of a cache line. It stays with the thread for the next
 // call: fresh memory costs a page fault every 4 KiB, which for a window's weights is as much as packing them.
+//
+// What the instruction sets share is compiled in kernels.cpp, for any processor: the linker keeps one copy
+// of an inline function, and it must not be the one with the widest instructions.
 class Scratch {
   public:
-    explicit Scratch(int64_t floats) {
-        const size_t bytes = sizeof(float) * size_t(floats) + 64;
-        for (Block& block : kept_)
-            if (!block.taken && (!block_ || (block_->bytes < bytes ? block.bytes > block_->bytes
-                                                                    : block.bytes >= bytes && block.bytes < block_->bytes)))
-                block_ = &block;
-        if (!block_) return;
-        if (block_->bytes < bytes) {
-            free(block_->start);
-            block_->start = static_cast<char*>(malloc(bytes));
-            block_->bytes = block_->start ? bytes : 0;
-        }
-        block_->taken = block_->start != nullptr;
-    }
-    ~Scratch() {
-        if (block_) block_->taken = false;
-    }
+    explicit Scratch(int64_t floats);
+    ~Scratch();
     Scratch(const Scratch&) = delete;
-    explicit operator bool() const { return block_ && block_->start; }
-    float* get() const {
-        return reinterpret_cast<float*>((reinterpret_cast<uintptr_t>(block_->start) + 63) & ~uintptr_t{63});
-    }
+    explicit operator bool() const;
+    float* get() const;
 
   private:
-    struct Block {
-        char* start = nullptr;
-        size_t bytes = 0;
-        bool taken = false;
-        ~Block() { free(start); }
-    };
+    struct Block;
     static thread_local Block kept_[4];
     Block* block_ = nullptr;
 };
@@ -98,6 +105,11 @@ struct Kernels {
     int64_t (*saved_size)(int64_t cell, int64_t T, int64_t B, int64_t H, int64_t keep);
     int (*forward)(const Window&);
     int (*backward)(const Window&, const Gradients&);
+    int64_t lanes, panel;  // floats in a vector, vectors in a panel: how matrices are packed for the next two
+    int (*read_text)(const Network&, int64_t N, int64_t n, const int64_t* ids, float* states, float* logits,
+                     int64_t threads);
+    int (*write_text)(const Network&, const Choosing&, int64_t N, int64_t n, const double* uniforms, int64_t* ids,
+                      float* states, float* logits, int64_t threads);
 };
 
 extern const Kernels avx512_kernels, avx2_kernels, portable_kernels;

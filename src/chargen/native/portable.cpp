@@ -11,8 +11,9 @@ constexpr int GRADIENT_ROWS = 4, GRADIENT_PANEL = 3;  // of a tile of the weight
 #include "cells.h"
 #include "unroll.h"
 #include "window.h"
+#include "sample.h"
 }  // namespace
 
 static bool supported() { return true; }
 
-const Kernels portable_kernels{"portable", supported, saved_size, forward, backward};
+const Kernels portable_kernels{"portable", supported, saved_size, forward, backward, LANES, PANEL, read_text, write_text};

@@ -65,3 +65,16 @@ static inline Vec tanh(Vec x) {
     Vec d = small * power + (power - 1.0f);
     return (Vec)((IntVec)(-d / (2.0f + d)) | sign);
 }
+
+// To each lane of `sum`, the products of the four bytes at `x`, without a sign, with its four bytes of `w`.
+#ifndef ADD_PRODUCTS
+static inline IntVec add_products(IntVec sum, const float* x, const int8_t* w) {
+    const auto* bytes = reinterpret_cast<const uint8_t*>(x);
+    IntVec fours;
+    memcpy(&fours, w, sizeof fours);
+    for (int i = 0; i < 4; ++i) sum += int32_t(bytes[i]) * ((fours << (24 - 8 * i)) >> 24);  // each lane's byte i, with its sign
+    return sum;
+}
+#else
+static inline IntVec add_products(IntVec sum, const float* x, const int8_t* w) { return ADD_PRODUCTS(sum, x, w); }
+#endif
