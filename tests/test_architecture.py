@@ -14,7 +14,7 @@ from test_cli import write_model
 FLOORS = (
     ("files",),
     ("config", "tokenizer", "cells", "plots", "native"),
-    ("corpus", "overrides", "unroll", "portable"),
+    ("corpus", "overrides", "unroll", "head", "portable"),
     ("lanes", "logs", "model", "sampling", "runs"),
     ("evaluation",),
     ("training", "callbacks"),
@@ -30,7 +30,19 @@ OWNERS = {
     "lightning": {"lanes", "logs", "training", "callbacks", "fitting"},
     "tokenizers": {"tokenizer"},
     "matplotlib": {"plots"},
-    "torch": {"cli", "cells", "unroll", "model", "evaluation", "lanes", "training", "callbacks", "fitting", "runs"},
+    "torch": {
+        "cli",
+        "cells",
+        "unroll",
+        "head",
+        "model",
+        "evaluation",
+        "lanes",
+        "training",
+        "callbacks",
+        "fitting",
+        "runs",
+    },
     "typer": {"cli"},
 }
 MODULES = sorted((ROOT / "src" / "chargen").glob("*.py"))

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch.nn import functional as F
 
 from chargen.model import CharRNN, States
 
@@ -96,8 +95,7 @@ def _nats(model: CharRNN, inputs: np.ndarray, targets: np.ndarray, states: State
     """The sum of -ln p over targets (B, T), and the states behind them."""
     training, device = model.training, model.head.weight.device
     model.eval()
-    logits, states = model(torch.from_numpy(inputs.astype(np.int64)).to(device), states)
+    ids, wanted = (torch.from_numpy(part.astype(np.int64)).to(device) for part in (inputs, targets))
+    nats, states = model.nats(ids, wanted, states)
     model.train(training)
-    wanted = torch.from_numpy(targets.astype(np.int64)).to(device)
-    losses = F.cross_entropy(logits.flatten(0, 1), wanted.flatten(), reduction="none")
-    return losses.double().sum().item(), states
+    return nats.item(), states

@@ -21,9 +21,7 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 
 from chargen.corpus import Corpus
-
-IGNORED = -100
-"""The target where a lane is one character shorter than its neighbours; `cross_entropy` skips it."""
+from chargen.head import IGNORED
 
 VALIDATION_LANES = 64
 VALIDATION_WINDOW = 256
@@ -99,7 +97,7 @@ class Lanes:
         places = np.minimum(self._starts[:, None] + ticks, len(self.ids) - 1)  # (B, T+1)
         ids = torch.from_numpy(self.ids[places].astype(np.int64))
         targets = ids[:, 1:].clone()
-        targets[torch.from_numpy(ticks[:-1] >= self._sizes[:, None])] = IGNORED
+        targets[torch.from_numpy(ticks[:-1] >= self._sizes[:, None])] = IGNORED  # a lane is shorter than its neighbours
         missing = self._num_shorter if end == self._longest else 0
         return Batch(ids[:, :-1], targets, position == 0, self._batch_size * (end - begin) - missing)
 

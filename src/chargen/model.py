@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from chargen.cells import CELLS, State
+from chargen.head import nats
 from chargen.portable import Portable
 from chargen.unroll import GatesX, Lookup, Unroll, unroll
 
@@ -106,25 +107,32 @@ class StackedRNN(nn.Module):
             The top layer's outputs, (T, B, H), and the states after the window.
         """
         weight_ih, _, bias_ih, _ = self.weights(0)
-        return self.climb(F.linear(inputs, weight_ih, bias_ih), states)
+        outputs, mask, states = self.climb(F.linear(inputs, weight_ih, bias_ih), states)
+        return outputs if mask is None else outputs * mask, states
 
-    def climb(self, gates_x: GatesX, states: States | None = None) -> tuple[Tensor, States]:
-        """`forward` from the first layer's input product, (T, B, G*H), wherever it came from."""
+    def climb(self, gates_x: GatesX, states: States | None = None) -> tuple[Tensor, Tensor | None, States]:
+        """`forward` from the first layer's input product, (T, B, G*H), wherever it came from.
+
+        Returns:
+            The top layer's outputs, (T, B, H); the mask of its dropout, (B, H), which is left for whoever reads
+            them, or None; and the states after the window.
+        """
         states = states or self.zero_state((gates_x.ids if isinstance(gates_x, Lookup) else gates_x).shape[1])
-        below, last = None, []
+        below, mask, last = None, None, []
         for layer, state in enumerate(states):
             weight_ih, weight_hh, bias_ih, bias_hh = self.weights(layer)
             if below is not None:
+                if mask is not None:
+                    below = below * mask
                 gates_x = F.linear(below, weight_ih, bias_ih)  # (T, B, G*H), the whole window at once
             outputs, state = self.unroll(self.cell, gates_x, weight_hh, bias_hh, state)
             if below is not None and self.residual:
                 outputs = outputs + below
             if self.training and self.dropout:
                 mask = F.dropout(torch.ones_like(outputs[0]), self.dropout)  # (B, H), one for all ticks
-                outputs = outputs * mask
             last.append(state)
             below = outputs
-        return outputs, tuple(last)
+        return outputs, mask, tuple(last)
 
 
 @dataclass(frozen=True)
@@ -168,8 +176,22 @@ class CharRNN(nn.Module):
         Returns:
             Logits, (B, T, V), a view of a time-major tensor, and the states after the window.
         """
-        outputs, states = self.recurrence.climb(self._input_gates(ids.t()), states)
-        return self.head(outputs).transpose(0, 1), states
+        outputs, mask, states = self.recurrence.climb(self._input_gates(ids.t()), states)
+        return self.head(outputs if mask is None else outputs * mask).transpose(0, 1), states
+
+    def nats(self, ids: Tensor, targets: Tensor, states: States | None = None) -> tuple[Tensor, States]:
+        """Reads a window and says how well it predicted it.
+
+        Args:
+            ids: (B, T), integer.
+            targets: (B, T), integer, each the character after its id; `head.IGNORED` where there is none.
+            states: the carry; None begins at zero.
+
+        Returns:
+            The sum of -ln p over the targets, nats, and the states after the window.
+        """
+        outputs, mask, states = self.recurrence.climb(self._input_gates(ids.t()), states)
+        return nats(outputs, mask, self.head.weight, self.head.bias, targets.t()), states
 
     def _input_gates(self, ids: Tensor) -> GatesX:
         """The first layer's input product for ids (T, B): (T, B, G*H).

@@ -20,10 +20,9 @@ import numpy as np
 import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor
-from torch.nn import functional as F
 
 from chargen.cells import State
-from chargen.lanes import IGNORED, Batch
+from chargen.lanes import Batch
 from chargen.model import CharRNN, ModelSettings, States
 from chargen.portable import FORMAT_VERSION
 
@@ -109,11 +108,7 @@ class CharLanguageModel(LightningModule):
 
     def _nats(self, batch: Batch, states: States | None) -> tuple[Tensor, States]:
         """The sum of -ln p over a window, and the detached states behind it."""
-        logits, states = self.model(batch.inputs, states)
-        # The logits are time-major in memory: taken in that order, nothing is copied.
-        nats = F.cross_entropy(
-            logits.transpose(0, 1).flatten(0, 1), batch.targets.t().flatten(), ignore_index=IGNORED, reduction="sum"
-        )
+        nats, states = self.model.nats(batch.inputs, batch.targets, states)
         return nats, tuple(tuple(part.detach() for part in state) for state in states)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:

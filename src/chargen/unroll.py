@@ -242,10 +242,5 @@ def _pair(addresses: list[int]) -> tuple[int, int | None]:
 
 def _is_native(cell: Cell, gates_x: GatesX, weight_hh: Tensor, bias_hh: Tensor, state: State) -> bool:
     """Whether the kernel computes this cell, and takes these tensors."""
-    tensors = ((gates_x.table if isinstance(gates_x, Lookup) else gates_x), weight_hh, bias_hh, *state)
-    return (
-        native.library() is not None
-        and CELLS.get(cell.name) is cell
-        and all(part.dtype == torch.float32 and part.device.type == "cpu" for part in tensors)
-        and all(part.numel() > 0 for part in tensors)
-    )
+    table = gates_x.table if isinstance(gates_x, Lookup) else gates_x
+    return CELLS.get(cell.name) is cell and native.takes((table, weight_hh, bias_hh, *state))

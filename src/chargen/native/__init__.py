@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Sequence
-from ctypes import POINTER, Structure, c_char_p, c_double, c_int, c_int64, c_void_p
+from collections.abc import Iterable, Sequence
+from ctypes import POINTER, Structure, c_char_p, c_double, c_float, c_int, c_int64, c_void_p
 from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
@@ -38,6 +38,24 @@ class Gradients(Structure):
 
     _fields_: ClassVar[Sequence[tuple[str, Any]]] = [
         (name, c_void_p) for name in ("outputs", "hn", "cn", "gates_x", "weight_hh", "bias_hh", "h0", "c0")
+    ]
+
+
+class Head(Structure):
+    """The head over a window."""
+
+    _fields_: ClassVar[Sequence[tuple[str, Any]]] = [
+        *((name, c_int64) for name in ("rows", "B", "H", "V", "threads", "ignored")),
+        *((name, c_void_p) for name in ("outputs", "mask", "weight", "bias", "targets", "masked", "p", "nats")),
+    ]
+
+
+class HeadGradients(Structure):
+    """Of the head: the one that comes, then those that are asked for."""
+
+    _fields_: ClassVar[Sequence[tuple[str, Any]]] = [
+        ("nats", c_float),
+        *((name, c_void_p) for name in ("outputs", "weight", "bias")),
     ]
 
 
@@ -76,6 +94,9 @@ _FUNCTIONS: Sequence[tuple[str, Any, list[Any]]] = (
     ("chargen_saved_size", c_int64, [c_int64] * 5),
     ("chargen_forward", c_int, [POINTER(Window)]),
     ("chargen_backward", c_int, [POINTER(Window), POINTER(Gradients)]),
+    ("chargen_head_size", c_int64, [c_int64] * 3),
+    ("chargen_head_forward", c_int, [POINTER(Head)]),
+    ("chargen_head_backward", c_int, [POINTER(Head), POINTER(HeadGradients)]),
     ("chargen_lanes", c_int64, []),
     ("chargen_panel", c_int64, []),
     ("chargen_read", c_int, [POINTER(Network), c_int64, c_int64, *[c_void_p] * 3, c_int64]),
@@ -113,6 +134,13 @@ def kernels() -> ctypes.CDLL:
     found = library()
     assert found is not None
     return found
+
+
+def takes(tensors: Iterable[Any]) -> bool:
+    """Whether there are kernels, and they compute with these tensors of torch: float32, on the CPU, not empty."""
+    return library() is not None and all(
+        str(tensor.dtype) == "torch.float32" and tensor.device.type == "cpu" and tensor.numel() for tensor in tensors
+    )
 
 
 def use(instruction_set: str | None) -> None:

@@ -141,6 +141,14 @@ EXPORT int chargen_backward(const Window* window, const Gradients* gradients) {
     return in_use->backward(*window, *gradients);
 }
 
+EXPORT int64_t chargen_head_size(int64_t rows, int64_t H, int64_t V) { return in_use->head_size(rows, H, V); }
+
+EXPORT int chargen_head_forward(const Head* head) { return in_use->head_forward(*head); }
+
+EXPORT int chargen_head_backward(const Head* head, const HeadGradients* gradients) {
+    return in_use->head_backward(*head, *gradients);
+}
+
 EXPORT int64_t chargen_lanes() { return in_use->lanes; }
 
 EXPORT int64_t chargen_panel() { return in_use->panel; }

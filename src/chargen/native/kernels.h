@@ -45,6 +45,26 @@ struct Gradients {
     float* c0;
 };
 
+// The head over a window, with its cross-entropy. Rows are T*B places, time-major.
+struct Head {
+    int64_t rows, B, H, V, threads, ignored;
+    const float* outputs;    // (rows, H) of the layer below
+    const float* mask;       // (B, H) that they are multiplied by, or null
+    const float* weight;     // (V, H)
+    const float* bias;       // (V,)
+    const int64_t* targets;  // (rows,), of which `ignored` count for nothing
+    float* masked;           // (rows, H), where there is a mask
+    float* p;                // head_size floats: probabilities, then the gradient of the logits
+    float* nats;             // (rows,)
+};
+
+struct HeadGradients {
+    float nats;  // of their sum
+    float* outputs;
+    float* weight;
+    float* bias;
+};
+
 // Runs f(data, i) for i = 0 .. n-1, each on a thread of its own.
 using Share = void (*)(void* data, int64_t i);
 void in_parallel(int64_t n, Share f, void* data);
@@ -105,6 +125,9 @@ struct Kernels {
     int64_t (*saved_size)(int64_t cell, int64_t T, int64_t B, int64_t H, int64_t keep);
     int (*forward)(const Window&);
     int (*backward)(const Window&, const Gradients&);
+    int64_t (*head_size)(int64_t rows, int64_t H, int64_t V);
+    int (*head_forward)(const Head&);
+    int (*head_backward)(const Head&, const HeadGradients&);
     int64_t lanes, panel;  // floats in a vector, vectors in a panel: how matrices are packed for the next two
     int (*read_text)(const Network&, int64_t N, int64_t n, const int64_t* ids, float* states, float* logits,
                      int64_t threads);
