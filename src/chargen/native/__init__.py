@@ -2,8 +2,9 @@
 
 They are built with the package when a C++ compiler is there, and chargen works without them. What a
 kernel computes is defined by its Python twin: `unroll.unroll_by_hand`, `sampling.NumpyRNN`,
-`tokenizer.Tokenizer`. `CHARGEN_NATIVE` in the environment chooses: `off` for none, or an
-instruction set by name (`avx512`, `avx2`, `portable`); without it the best one of the processor.
+`head.nats_reference`. `CHARGEN_NATIVE` in the environment chooses: `off` for none, an instruction set
+by name (`avx512`, `avx2`, `portable`), or the path of another build of the kernels; without it the best
+instruction set of the processor.
 """
 
 from __future__ import annotations
@@ -113,10 +114,12 @@ def library() -> ctypes.CDLL | None:
     """
     wanted = os.environ.get(VARIABLE, "")
     built = [file for suffix in ("so", "pyd") for file in Path(__file__).parent.glob(f"_kernels*.{suffix}")]
+    if Path(wanted).is_file():
+        wanted, built = "", [Path(wanted)]
     if wanted == OFF or not built:
         return None
     try:
-        found = ctypes.CDLL(str(built[0]))
+        found = ctypes.CDLL(str(built[0].absolute()))
     except OSError:  # built for another machine
         return None
     for name, result, arguments in _FUNCTIONS:
