@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import argparse
 import gc
-import inspect
 import json
+import math
 import os
 import platform
 import statistics
@@ -146,8 +146,8 @@ def _kibibytes(name: str) -> int:
 # ------------------------------------------------------------------------------ the machine
 
 
-def machine() -> dict[str, str | int]:
-    """What was measured, on what and when, as plain data."""
+def machine() -> dict[str, Any]:
+    """What is measured, on what and when, as plain data."""
     import torch
 
     from chargen import native
@@ -198,6 +198,17 @@ def _git(*words: str) -> str:
     return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
 
 
+def seconds_of_others() -> float:
+    """CPU seconds that all other processes of the machine have had; NaN where the system does not tell."""
+    try:
+        words = Path("/proc/stat").read_text(encoding="ascii").split(maxsplit=9)
+        user, nice, system, _idle, _wait, interrupts, soft, stolen = map(int, words[1:9])
+        busy = (user + nice + system + interrupts + soft + stolen) / os.sysconf("SC_CLK_TCK")
+    except OSError:
+        return float("nan")
+    return busy - sum(os.times()[:4])  # those of children that have ended included
+
+
 # ---------------------------------------------------------------------------- what comes out
 
 
@@ -210,6 +221,12 @@ def markdown(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 def times(ratio: float) -> str:
     """A ratio as it is read: `1.43 x`."""
     return f"{ratio:.2f} x"
+
+
+def taken(result: Mapping[str, Any]) -> str:
+    """How long a script ran, and whether it had the machine to itself: if not, its figures are worth little."""
+    share = "an unknown share" if result["others_share"] is None else f"{result['others_share']:.0%}"
+    return f"{result['seconds']:.0f} s; other processes had {share} of the processor"
 
 
 def first_sentence(docstring: str | None) -> str:
@@ -225,15 +242,22 @@ def main(measure: Callable[[bool], dict[str, Any]], table: Callable[[dict[str, A
         measure: `quick -> plain data`.
         table: that data as markdown.
     """
-    docstring = inspect.getmodule(measure).__doc__ if inspect.getmodule(measure) else None
-    parser = argparse.ArgumentParser(description=first_sentence(docstring))
+    parser = argparse.ArgumentParser(description=first_sentence(sys.modules[measure.__module__].__doc__))
     parser.add_argument("--quick", action="store_true", help="fewer points, fewer rounds: under a minute")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write what was measured there too")
     options = parser.parse_args()
-    began = time.monotonic()
-    result = {"quick": options.quick, **measure(options.quick)}
-    result = {"machine": machine(), "seconds": round(time.monotonic() - began, 1), **result}
-    print(f"{described(result['machine'])}; {result['seconds']:.0f} s\n", file=sys.stderr)
+    found, others, began = machine(), seconds_of_others(), time.monotonic()
+    measured = measure(options.quick)
+    seconds = time.monotonic() - began
+    share = (seconds_of_others() - others) / (seconds * (os.cpu_count() or 1))
+    result = {
+        "machine": found,
+        "quick": options.quick,
+        "seconds": round(seconds, 1),
+        "others_share": None if math.isnan(share) else round(max(0.0, share), 3),
+        **measured,
+    }
+    print(f"{described(found)}; {taken(result)}\n", file=sys.stderr)
     print(table(result))
     if options.json is not None:
         options.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
