@@ -159,7 +159,7 @@ def measure(quick: bool) -> dict[str, Any]:
 def table(result: dict[str, Any]) -> str:
     """The summary against the goals, then every point."""
     rates = "; ".join(
-        f"on {threads} threads " + ", ".join(f"{name} {rate:.0f}" for name, rate in limits.items())
+        ", ".join(f"{name} {rate:.0f}" for name, rate in limits.items()) + f" (threads: {threads})"
         for threads, limits in result["gemm_gflops"].items()
     )
     parts = [
