@@ -5,7 +5,7 @@ BIN    := .venv/bin
 STAMP  := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install train sample evaluate plot test test-all lint types check format clean
+.PHONY: help install train sample evaluate plot test test-all bench lint types check format clean
 
 ##@ Use it
 train: $(STAMP)  ## learn to write, three minutes; ARGS="my.txt model=medium" to change anything
@@ -27,9 +27,12 @@ test: $(STAMP)  ## the default tests, a few minutes
 test-all: $(STAMP)  ## slow ones too
 	$(BIN)/pytest -m "not gpu" $(ARGS)
 
+bench: $(STAMP)  ## measure speed, and write benchmarks/RESULTS.md; ARGS=--quick for two minutes
+	$(BIN)/python benchmarks/results.py $(ARGS)
+
 lint: $(STAMP)  ## ruff: rules and formatting
-	$(BIN)/ruff check src tests
-	$(BIN)/ruff format --check src tests
+	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff format --check src tests benchmarks
 
 types: $(STAMP)  ## mypy, strict
 	$(BIN)/mypy
@@ -37,8 +40,8 @@ types: $(STAMP)  ## mypy, strict
 check: lint types test  ## all that has to pass
 
 format: $(STAMP)  ## let ruff mend what it can
-	$(BIN)/ruff check --fix src tests
-	$(BIN)/ruff format src tests
+	$(BIN)/ruff check --fix src tests benchmarks
+	$(BIN)/ruff format src tests benchmarks
 
 ##@ Set up
 install: $(STAMP)  ## .venv with chargen in it, versions from constraints.txt
