@@ -28,6 +28,14 @@ static inline void store(float* p, Vec v, int64_t n) {
     for (int64_t e = 0; e < n; ++e) p[e] = v[e];
 }
 
+// How much of a vector there is, known when compiled where it is all of it: loops over whole vectors have no branches.
+struct Whole {
+    static constexpr int64_t n = LANES;
+};
+struct Part {
+    int64_t n;
+};
+
 static inline Vec fill(float x) { return Vec{} + x; }
 
 // e^x = 2^n e^r with n the whole number nearest to x / ln 2. Returns e^r - 1 and 2^n; x must not leave [-80, 89].

@@ -80,7 +80,9 @@ struct Unroll {
                             vectors * LANES);
                 }
                 for (int64_t j = group; j < group + vectors / G; ++j)
-                    for (int64_t b = from; b < to; ++b) step(t, j, b, sums + ((b - from) * vectors + (j - group) * G) * LANES);
+                    with_block(j, [&](auto size) {
+                        steps(t, j, size, from, to, sums + (j - group) * G * LANES, vectors * LANES);
+                    });
             }
         if (Cell::has_c)
             for (int64_t j = 0; j < s.blocks(); ++j)
@@ -96,19 +98,35 @@ struct Unroll {
                     __builtin_prefetch(kept(t) + ((i * s.blocks() + j) * s.B + b) * LANES, 1);
     }
 
-    inline void step(int64_t t, int64_t j, int64_t b, const float* sums) const {
-        const int64_t n = s.in_block(j), at = (j * s.B + b) * LANES;
-        Vec x[G], hidden[G], k[Cell::kept], c{};
-        for (int g = 0; g < G; ++g) {
-            x[g] = load(row(t, b) + g * s.H + j * LANES, n);
-            hidden[g] = load(sums + g * LANES);
+    // Calls f with how much of block j there is.
+    template <class F>
+    void with_block(int64_t j, F f) const {
+        if (s.in_block(j) == LANES)
+            f(Whole());
+        else
+            f(Part{s.in_block(j)});
+    }
+
+    // The pointwise half of tick t for block j of each lane, whose sums stand `stride` apart.
+    template <class Size>
+    void steps(int64_t t, int64_t j, Size size, int64_t from, int64_t to, const float* sums, int64_t stride) const {
+        const float *h_before = before(t) + j * LANES, *c_before = cells(t) + j * s.B * LANES;
+        float *h_after = outputs + t * s.B * s.H + j * LANES, *c_after = cells(t + 1) + j * s.B * LANES;
+        float* keep_here = kept(t) + j * s.B * LANES;
+        const int64_t apart = s.blocks() * s.B * LANES;
+        for (int64_t b = from; b < to; ++b, sums += stride) {
+            const float* x_here = row(t, b) + j * LANES;
+            Vec x[G], hidden[G], k[Cell::kept], h = load(h_before + b * s.H, size.n), c{};
+            for (int g = 0; g < G; ++g) {
+                x[g] = load(x_here + g * s.H, size.n);
+                hidden[g] = load(sums + g * LANES);
+            }
+            if (Cell::has_c) c = load(c_before + b * LANES);
+            Cell::step(x, hidden, h, c, k);
+            store(h_after + b * s.H, h, size.n);
+            if (Cell::has_c) store(c_after + b * LANES, c);
+            for (int i = 0; i < Cell::kept; ++i) store(keep_here + i * apart + b * LANES, k[i]);
         }
-        Vec h = load(before(t) + b * s.H + j * LANES, n);
-        if (Cell::has_c) c = load(cells(t) + at);
-        Cell::step(x, hidden, h, c, k);
-        store(outputs + (t * s.B + b) * s.H + j * LANES, h, n);
-        if (Cell::has_c) store(cells(t + 1) + at, c);
-        for (int i = 0; i < Cell::kept; ++i) store(kept(t) + i * s.blocks() * s.B * LANES + at, k[i]);
     }
 
     // ---------------------------------------------------------------------------- back through time
@@ -142,37 +160,44 @@ struct Unroll {
                     product(kept(t + 1) + (Cell::hidden * s.blocks() * s.B + from) * LANES, lanes, left,
                             packed + group * G * s.H * LANES, vectors, nullptr, sums, vectors * LANES);
                 for (int64_t j = group; j < group + vectors; ++j)
-                    for (int64_t b = 0; b < lanes; ++b) {
-                        const int64_t at = (j * lanes + b) * LANES, lane = from + b, n = s.in_block(j);
-                        Vec grad = load(dh + at);
-                        if (t < s.T - 1) grad += load(sums + (b * vectors + j - group) * LANES);
-                        if (t >= 0) {
-                            step_backward(t, j, lane, grad, grad_outputs, dh + at, dc + at);
-                        } else {
-                            store(grad_h0 + lane * s.H + j * LANES, grad, n);
-                            if (Cell::has_c) store(grad_c0 + lane * s.H + j * LANES, load(dc + at), n);
-                        }
-                    }
+                    with_block(j, [&](auto size) {
+                        const float* through = t < s.T - 1 ? sums + (j - group) * LANES : nullptr;
+                        float *dh_here = dh + j * lanes * LANES, *dc_here = dc + j * lanes * LANES;
+                        if (t >= 0)
+                            steps_backward(t, j, size, from, to, through, vectors * LANES, grad_outputs, dh_here, dc_here);
+                        else
+                            first_state(j, size, from, to, through, vectors * LANES, dh_here, dc_here, grad_h0, grad_c0);
+                    });
             }
     }
 
-    inline void step_backward(int64_t t, int64_t j, int64_t b, Vec grad, const float* grad_outputs, float* dh,
-                              float* dc) const {
-        const int64_t n = s.in_block(j), at = (j * s.B + b) * LANES;
-        Vec k[Cell::kept], c_before{}, c{}, grad_c{};
-        for (int i = 0; i < Cell::kept; ++i) k[i] = load(kept(t) + i * s.blocks() * s.B * LANES + at);
-        const Vec h_before = load(before(t) + b * s.H + j * LANES, n);
-        const Vec h = load(outputs + (t * s.B + b) * s.H + j * LANES, n);
-        if (grad_outputs) grad += load(grad_outputs + (t * s.B + b) * s.H + j * LANES, n);
-        if (Cell::has_c) {
-            c_before = load(cells(t) + at);
-            c = load(cells(t + 1) + at);
-            grad_c = load(dc);
+    // The pointwise half of tick t, backward, for block j of each lane. `through`: what comes back through the
+    // recurrent weights, `stride` apart; null at the end of the window. dh and dc: what comes back directly.
+    template <class Size>
+    void steps_backward(int64_t t, int64_t j, Size size, int64_t from, int64_t to, const float* through, int64_t stride,
+                        const float* grad_outputs, float* dh, float* dc) const {
+        const int64_t apart = s.blocks() * s.B * LANES;
+        for (int64_t b = from; b < to; ++b, dh += LANES, dc += LANES) {
+            const int64_t at = (j * s.B + b) * LANES, there = b * s.H + j * LANES, now = t * s.B * s.H + there;
+            Vec grad = load(dh), grad_c{}, c_before{}, c{}, k[Cell::kept];
+            if (through) grad += load(through + (b - from) * stride);
+            if (grad_outputs) grad += load(grad_outputs + now, size.n);
+            for (int i = 0; i < Cell::kept; ++i) k[i] = load(kept(t) + i * apart + at);
+            if (Cell::has_c) c_before = load(cells(t) + at), c = load(cells(t + 1) + at), grad_c = load(dc);
+            Cell::step_backward(k, load(before(t) + there, size.n), load(outputs + now, size.n), c_before, c, grad, grad_c);
+            for (int i = 0; i < Cell::kept; ++i) store(kept(t) + i * apart + at, k[i]);
+            store(dh, grad);
+            if (Cell::has_c) store(dc, grad_c);
         }
-        Cell::step_backward(k, h_before, h, c_before, c, grad, grad_c);
-        for (int i = 0; i < Cell::kept; ++i) store(kept(t) + i * s.blocks() * s.B * LANES + at, k[i]);
-        store(dh, grad);
-        if (Cell::has_c) store(dc, grad_c);
+    }
+
+    template <class Size>
+    void first_state(int64_t j, Size size, int64_t from, int64_t to, const float* through, int64_t stride, const float* dh,
+                     const float* dc, float* grad_h0, float* grad_c0) const {
+        for (int64_t b = from; b < to; ++b, dh += LANES, dc += LANES) {
+            store(grad_h0 + b * s.H + j * LANES, load(dh) + load(through + (b - from) * stride), size.n);
+            if (Cell::has_c) store(grad_c0 + b * s.H + j * LANES, load(dc), size.n);
+        }
     }
 
     // ---------------------------------------------------------------------------- gradients of the weights
