@@ -14,7 +14,7 @@ from test_cli import write_model
 FLOORS = (
     ("files",),
     ("config", "tokenizer", "cells", "plots", "native"),
-    ("corpus", "overrides", "unroll", "head", "portable"),
+    ("corpus", "overrides", "unroll", "linear", "head", "portable"),
     ("lanes", "logs", "model", "sampling", "runs"),
     ("evaluation",),
     ("training", "callbacks"),
@@ -31,17 +31,8 @@ OWNERS = {
     "tokenizers": {"tokenizer"},
     "matplotlib": {"plots"},
     "torch": {
-        "cli",
-        "cells",
-        "unroll",
-        "head",
-        "model",
-        "evaluation",
-        "lanes",
-        "training",
-        "callbacks",
-        "fitting",
-        "runs",
+        *("cells", "unroll", "linear", "head", "model", "evaluation"),
+        *("lanes", "training", "callbacks", "fitting", "runs", "cli"),
     },
     "typer": {"cli"},
 }

@@ -73,7 +73,7 @@ class _Native(Function):
         mask = None if mask is None else mask.contiguous()
         (T, B, H), V = outputs.shape, len(weight)
         masked = None if mask is None else torch.empty_like(outputs)
-        p = outputs.new_empty(native.kernels().chargen_head_size(T * B, H, V))
+        p = outputs.new_empty(native.kernels().chargen_head_size(T * B, V))
         each = outputs.new_empty(T * B)
         arrays = (outputs, mask, weight, bias, targets, masked, p, each)
         ctx.head = native.Head(

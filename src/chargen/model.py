@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from chargen.cells import CELLS, State
 from chargen.head import nats
+from chargen.linear import linear
 from chargen.portable import Portable
 from chargen.unroll import GatesX, Lookup, Unroll, unroll
 
@@ -107,7 +108,7 @@ class StackedRNN(nn.Module):
             The top layer's outputs, (T, B, H), and the states after the window.
         """
         weight_ih, _, bias_ih, _ = self.weights(0)
-        outputs, mask, states = self.climb(F.linear(inputs, weight_ih, bias_ih), states)
+        outputs, mask, states = self.climb(linear(inputs, weight_ih, bias_ih), states)
         return outputs if mask is None else outputs * mask, states
 
     def climb(self, gates_x: GatesX, states: States | None = None) -> tuple[Tensor, Tensor | None, States]:
@@ -124,7 +125,7 @@ class StackedRNN(nn.Module):
             if below is not None:
                 if mask is not None:
                     below = below * mask
-                gates_x = F.linear(below, weight_ih, bias_ih)  # (T, B, G*H), the whole window at once
+                gates_x = linear(below, weight_ih, bias_ih)  # (T, B, G*H), the whole window at once
             outputs, state = self.unroll(self.cell, gates_x, weight_hh, bias_hh, state)
             if below is not None and self.residual:
                 outputs = outputs + below
@@ -177,7 +178,8 @@ class CharRNN(nn.Module):
             Logits, (B, T, V), a view of a time-major tensor, and the states after the window.
         """
         outputs, mask, states = self.recurrence.climb(self._input_gates(ids.t()), states)
-        return self.head(outputs if mask is None else outputs * mask).transpose(0, 1), states
+        logits = linear(outputs if mask is None else outputs * mask, self.head.weight, self.head.bias)
+        return logits.transpose(0, 1), states
 
     def nats(self, ids: Tensor, targets: Tensor, states: States | None = None) -> tuple[Tensor, States]:
         """Reads a window and says how well it predicted it.
@@ -201,8 +203,8 @@ class CharRNN(nn.Module):
         """
         weight_ih, _, bias_ih, _ = self.recurrence.weights(0)
         if ids.numel() >= self.settings.vocab_size:
-            return Lookup(F.linear(self.embedding.weight, weight_ih, bias_ih), ids)
-        return F.linear(self.embedding(ids), weight_ih, bias_ih)
+            return Lookup(linear(self.embedding.weight, weight_ih, bias_ih), ids)
+        return linear(self.embedding(ids), weight_ih, bias_ih)
 
     def to_portable(self, tokenizer: str, notes: dict[str, object]) -> Portable:
         """The model as float32 arrays and plain data, with its tokenizer (JSON) and notes about the run."""

@@ -42,6 +42,21 @@ class Gradients(Structure):
     ]
 
 
+class Linear(Structure):
+    """y = x W^T + b."""
+
+    _fields_: ClassVar[Sequence[tuple[str, Any]]] = [
+        *((name, c_int64) for name in ("rows", "K", "M", "threads")),
+        *((name, c_void_p) for name in ("x", "weight", "bias", "y")),
+    ]
+
+
+class LinearGradients(Structure):
+    """Of that: the one that comes, then those that are asked for."""
+
+    _fields_: ClassVar[Sequence[tuple[str, Any]]] = [(name, c_void_p) for name in ("y", "x", "weight", "bias")]
+
+
 class Head(Structure):
     """The head over a window."""
 
@@ -95,7 +110,9 @@ _FUNCTIONS: Sequence[tuple[str, Any, list[Any]]] = (
     ("chargen_saved_size", c_int64, [c_int64] * 5),
     ("chargen_forward", c_int, [POINTER(Window)]),
     ("chargen_backward", c_int, [POINTER(Window), POINTER(Gradients)]),
-    ("chargen_head_size", c_int64, [c_int64] * 3),
+    ("chargen_linear_forward", c_int, [POINTER(Linear)]),
+    ("chargen_linear_backward", c_int, [POINTER(Linear), POINTER(LinearGradients)]),
+    ("chargen_head_size", c_int64, [c_int64] * 2),
     ("chargen_head_forward", c_int, [POINTER(Head)]),
     ("chargen_head_backward", c_int, [POINTER(Head), POINTER(HeadGradients)]),
     ("chargen_lanes", c_int64, []),

@@ -32,13 +32,14 @@ constexpr int GRADIENT_ROWS = 4, GRADIENT_PANEL = 3;  // of a tile of the weight
 #include "cells.h"
 #include "unroll.h"
 #include "window.h"
+#include "linear.h"
 #include "head.h"
 #include "sample.h"
 }  // namespace
 
 static bool supported() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
 
-const Kernels avx2_kernels{"avx2", supported, saved_size, forward, backward, head_size, head_forward, head_backward, LANES, PANEL, read_text, write_text};
+const Kernels avx2_kernels{"avx2", supported, saved_size, forward, backward, linear_forward, linear_backward, head_size, head_forward, head_backward, LANES, PANEL, read_text, write_text};
 
 #if defined(__clang__)
 #pragma clang attribute pop

@@ -22,6 +22,7 @@ constexpr int GRADIENT_ROWS = 8, GRADIENT_PANEL = 2;  // of a tile of the weight
 #include "cells.h"
 #include "unroll.h"
 #include "window.h"
+#include "linear.h"
 #include "head.h"
 #include "sample.h"
 }  // namespace
@@ -31,7 +32,7 @@ static bool supported() {
            __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni");
 }
 
-const Kernels avx512_kernels{"avx512", supported, saved_size, forward, backward, head_size, head_forward, head_backward, LANES, PANEL, read_text, write_text};
+const Kernels avx512_kernels{"avx512", supported, saved_size, forward, backward, linear_forward, linear_backward, head_size, head_forward, head_backward, LANES, PANEL, read_text, write_text};
 
 #if defined(__clang__)
 #pragma clang attribute pop

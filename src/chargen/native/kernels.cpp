@@ -141,7 +141,13 @@ EXPORT int chargen_backward(const Window* window, const Gradients* gradients) {
     return in_use->backward(*window, *gradients);
 }
 
-EXPORT int64_t chargen_head_size(int64_t rows, int64_t H, int64_t V) { return in_use->head_size(rows, H, V); }
+EXPORT int chargen_linear_forward(const Linear* linear) { return in_use->linear_forward(*linear); }
+
+EXPORT int chargen_linear_backward(const Linear* linear, const LinearGradients* gradients) {
+    return in_use->linear_backward(*linear, *gradients);
+}
+
+EXPORT int64_t chargen_head_size(int64_t rows, int64_t V) { return in_use->head_size(rows, V); }
 
 EXPORT int chargen_head_forward(const Head* head) { return in_use->head_forward(*head); }
 

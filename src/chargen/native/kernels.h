@@ -45,6 +45,22 @@ struct Gradients {
     float* c0;
 };
 
+// y = x W^T + b.
+struct Linear {
+    int64_t rows, K, M, threads;
+    const float* x;       // (rows, K)
+    const float* weight;  // (M, K)
+    const float* bias;    // (M,)
+    float* y;             // (rows, M)
+};
+
+struct LinearGradients {
+    const float* y;
+    float* x;
+    float* weight;
+    float* bias;
+};
+
 // The head over a window, with its cross-entropy. Rows are T*B places, time-major.
 struct Head {
     int64_t rows, B, H, V, threads, ignored;
@@ -125,7 +141,9 @@ struct Kernels {
     int64_t (*saved_size)(int64_t cell, int64_t T, int64_t B, int64_t H, int64_t keep);
     int (*forward)(const Window&);
     int (*backward)(const Window&, const Gradients&);
-    int64_t (*head_size)(int64_t rows, int64_t H, int64_t V);
+    int (*linear_forward)(const Linear&);
+    int (*linear_backward)(const Linear&, const LinearGradients&);
+    int64_t (*head_size)(int64_t rows, int64_t V);
     int (*head_forward)(const Head&);
     int (*head_backward)(const Head&, const HeadGradients&);
     int64_t lanes, panel;  // floats in a vector, vectors in a panel: how matrices are packed for the next two

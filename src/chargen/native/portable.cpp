@@ -11,10 +11,11 @@ constexpr int GRADIENT_ROWS = 4, GRADIENT_PANEL = 3;  // of a tile of the weight
 #include "cells.h"
 #include "unroll.h"
 #include "window.h"
+#include "linear.h"
 #include "head.h"
 #include "sample.h"
 }  // namespace
 
 static bool supported() { return true; }
 
-const Kernels portable_kernels{"portable", supported, saved_size, forward, backward, head_size, head_forward, head_backward, LANES, PANEL, read_text, write_text};
+const Kernels portable_kernels{"portable", supported, saved_size, forward, backward, linear_forward, linear_backward, head_size, head_forward, head_backward, LANES, PANEL, read_text, write_text};

@@ -29,9 +29,11 @@ static inline void store(float* p, Vec v, int64_t n) {
 }
 
 // How much of a vector there is, known when compiled where it is all of it: loops over whole vectors have no branches.
-struct Whole {
-    static constexpr int64_t n = LANES;
+template <int64_t N>
+struct Exactly {
+    static constexpr int64_t n = N;
 };
+using Whole = Exactly<LANES>;
 struct Part {
     int64_t n;
 };

@@ -260,20 +260,19 @@ struct Unroll {
         if (begin)
             for (int r = 0; r < rows; ++r)
                 for (int c = 0; c < C; ++c) sum[r][c] = load(out + r * s.H + c * LANES, n - c * LANES);
-        for (int64_t t = begin; t < end; ++t) {
-            const float* d = kept(t) + ((Cell::hidden + g) * s.blocks() + j) * s.B * LANES + row;
-            const float* h = before(t) + column * LANES;
-            for (int64_t b = 0; b < s.B; ++b, d += LANES, h += s.H) {
-                Vec w[C];
-                if (n >= C * LANES) {
-                    for (int c = 0; c < C; ++c) w[c] = load(h + c * LANES);
-                } else {
-                    for (int c = 0; c < C; ++c) w[c] = load(h + c * LANES, n - c * LANES);
+        const auto add = [&](auto size) {
+            for (int64_t t = begin; t < end; ++t) {
+                const float* d = kept(t) + ((Cell::hidden + g) * s.blocks() + j) * s.B * LANES + row;
+                const float* h = before(t) + column * LANES;
+                for (int64_t b = 0; b < s.B; ++b, d += LANES, h += s.H) {
+                    Vec w[C];
+                    for (int c = 0; c < C; ++c) w[c] = load(h + c * LANES, size.n - c * LANES);
+                    for (int r = 0; r < R; ++r)
+                        for (int c = 0; c < C; ++c) sum[r][c] += d[r] * w[c];
                 }
-                for (int r = 0; r < R; ++r)
-                    for (int c = 0; c < C; ++c) sum[r][c] += d[r] * w[c];
             }
-        }
+        };
+        n >= C * LANES ? add(Exactly<C * LANES>()) : add(Part{n});
         for (int r = 0; r < rows; ++r)
             for (int c = 0; c < C; ++c) store(out + r * s.H + c * LANES, sum[r][c], n - c * LANES);
     }

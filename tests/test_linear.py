@@ -1,0 +1,52 @@
+"""The compiled product equals torch's in float64, gradients included, on every instruction set of this machine."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from chargen import native
+from chargen.linear import linear, linear_native
+
+pytestmark = pytest.mark.skipif(native.library() is None, reason="the kernels were not built here")
+INSTRUCTION_SETS = native.instruction_sets(native.kernels()) if native.library() else ()
+
+
+def outcome(way, inputs: list[torch.Tensor]) -> list[torch.Tensor]:
+    leaves = [part.clone().requires_grad_() for part in inputs]
+    y = way(*leaves)
+    return [y.detach(), *torch.autograd.grad(y.sin().sum(), leaves)]
+
+
+@pytest.mark.parametrize("M", [1, 7, 64, 100, 257])
+@pytest.mark.parametrize("K", [1, 7, 64, 257])
+@pytest.mark.parametrize("shape", [(1,), (2, 3), (65, 17)])
+def test_equals_torch(shape: tuple[int, ...], K: int, M: int) -> None:
+    generator = torch.Generator().manual_seed(K * M)
+    inputs = [torch.randn(s, generator=generator) for s in ((*shape, K), (M, K), (M,))]
+    want = outcome(F.linear, [part.double() for part in inputs])
+    before = torch.get_num_threads()
+    for name in INSTRUCTION_SETS:
+        native.use(name)
+        results = []
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            results.append(outcome(linear_native, inputs))
+            for one, other in zip(results[-1], want, strict=True):
+                # Sums of up to a thousand products in float32, relative to the largest.
+                torch.testing.assert_close(
+                    one, other.float(), rtol=1e-4, atol=2e-5 * max(1.0, float(other.abs().max()))
+                )
+        assert all(map(torch.equal, *results)), "the number of threads has changed a bit"
+    native.use(None)
+    torch.set_num_threads(before)
+
+
+def test_inputs_of_any_layout() -> None:
+    x, weight, bias = torch.randn(5, 3, 9).transpose(0, 1), torch.randn(9, 4).t(), torch.randn(8)[::2]
+    torch.testing.assert_close(linear_native(x, weight, bias), F.linear(x, weight, bias))
+
+
+def test_float64_takes_torchs() -> None:
+    assert linear(*(torch.ones(s, dtype=torch.double) for s in ((2, 3), (4, 3), (4,)))).dtype == torch.float64
