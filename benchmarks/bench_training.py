@@ -36,6 +36,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from chargen.corpus import Corpus, prepare
+from chargen.head import nats
+from chargen.linear import linear
 from chargen.model import CharRNN, ModelSettings
 from chargen.unroll import Lookup, unroll
 
@@ -51,7 +53,7 @@ PARTS = ("unroll", "table of input gates", "dropout, head and loss", "clipping",
 
 
 class TorchCharRNN(nn.Module):
-    """`CharRNN` as it is written with `torch.nn`: ids (B, T), states -> logits (B, T, V), states."""
+    """`CharRNN` as it is written with `torch.nn`: ids and targets (B, T), states -> the sum of -ln p, states."""
 
     def __init__(self, cell: str, vocab_size: int) -> None:
         super().__init__()
@@ -59,11 +61,12 @@ class TorchCharRNN(nn.Module):
         self.recurrence = {"gru": nn.GRU, "lstm": nn.LSTM}[cell](EMBEDDING_SIZE, HIDDEN_SIZE)
         self.head = nn.Linear(HIDDEN_SIZE, vocab_size)
 
-    def forward(self, ids: Tensor, states: Any = None) -> tuple[Tensor, Any]:
+    def nats(self, ids: Tensor, targets: Tensor, states: Any = None) -> tuple[Tensor, Any]:
         """Time-major inside, which is the faster way, and with the same cheap dropout as `CharRNN`."""
         outputs, states = self.recurrence(self.embedding(ids.t()), states)  # (T, B, H)
         outputs = outputs * F.dropout(torch.ones_like(outputs[0]), DROPOUT)
-        return self.head(outputs).transpose(0, 1), states
+        logits = self.head(outputs)  # (T, B, V)
+        return F.cross_entropy(logits.flatten(0, 1), targets.t().flatten(), reduction="sum"), states
 
 
 class Loop:
@@ -74,7 +77,7 @@ class Loop:
         ids: (N,) the text, int64.
     """
 
-    def __init__(self, model: nn.Module, ids: Tensor) -> None:
+    def __init__(self, model: CharRNN | TorchCharRNN, ids: Tensor) -> None:
         self.model = model
         lane_size = (len(ids) - 1) // B
         starts = torch.arange(B)[:, None] * lane_size
@@ -97,11 +100,10 @@ class Loop:
     def step(self) -> None:
         """One update."""
         inputs, targets = self.window()
-        logits, states = self.model(inputs, self.states)
-        loss = _nats(logits, targets)
+        loss, states = self.model.nats(inputs, targets, self.states)
         self.states = _detached(states)
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        (loss / targets.numel()).backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), CLIP)
         self.optimizer.step()
 
@@ -113,11 +115,6 @@ class Loop:
                 self.step()
 
         return run
-
-
-def _nats(logits: Tensor, targets: Tensor) -> Tensor:
-    """The mean; logits (B, T, V) lie time-major in memory, and are taken so."""
-    return F.cross_entropy(logits.transpose(0, 1).flatten(0, 1), targets.t().flatten())
 
 
 def _detached(states: Any) -> Any:
@@ -144,14 +141,15 @@ class CutLoop(Loop):
         def cut() -> None:
             began.append(time.perf_counter())
 
-        table = F.linear(model.embedding.weight, weight_ih, bias_ih)
+        table = linear(model.embedding.weight, weight_ih, bias_ih)
         cut()
         leaf_table = table.detach().requires_grad_()
         outputs, state = unroll(model.recurrence.cell, Lookup(leaf_table, ids), weight_hh, bias_hh, state)
         cut()
         leaf_outputs = outputs.detach().requires_grad_()
         mask = F.dropout(torch.ones_like(leaf_outputs[0]), DROPOUT)
-        _nats(model.head(leaf_outputs * mask).transpose(0, 1), targets).backward()
+        loss = nats(leaf_outputs, mask, model.head.weight, model.head.bias, targets.t())
+        (loss / targets.numel()).backward()
         cut()
         outputs.backward(leaf_outputs.grad)
         cut()
@@ -174,7 +172,7 @@ def unroll_alone(model: CharRNN, ids: Tensor, calls: int) -> Contender:
     """Forward and backward of the recurrence in such a step, and nothing else."""
     inputs = ids[: B * T].reshape(B, T).t()
     weight_ih, weight_hh, bias_ih, bias_hh = (w.detach().requires_grad_() for w in model.recurrence.weights(0))
-    table = F.linear(model.embedding.weight, weight_ih, bias_ih).detach().requires_grad_()
+    table = linear(model.embedding.weight, weight_ih, bias_ih).detach().requires_grad_()
     (state,) = model.recurrence.zero_state(B)
     grad = torch.randn(T, B, HIDDEN_SIZE) / (B * T)
 

@@ -23,9 +23,9 @@ from typing import Any
 import torch
 from measure import Contender, gemm_limits, interleaved, main, markdown, peak_megabytes, times
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from chargen.cells import CELLS
+from chargen.linear import linear
 from chargen.model import StackedRNN
 from chargen.unroll import Lookup, Unroll, unroll, unroll_by_hand, unroll_reference
 
@@ -63,7 +63,7 @@ class Layers(nn.Module):
         if not isinstance(self.recurrence, StackedRNN):
             return self.recurrence(self.embedding(ids))[0]
         weight_ih, _, bias_ih, _ = self.recurrence.weights(0)
-        table = F.linear(self.embedding.weight, weight_ih, bias_ih)  # (V, G*H), as `CharRNN` does it
+        table = linear(self.embedding.weight, weight_ih, bias_ih)  # (V, G*H), as `CharRNN` does it
         return self.recurrence.climb(Lookup(table, ids))[0]
 
 
