@@ -291,7 +291,7 @@ def in_a_new_process(code: str, *words: object, **options) -> subprocess.Complet
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux alone tells a process's own peak")
 @pytest.mark.parametrize("settings", [{}, {"split": "article"}, {"unit": "byte"}], ids=str)
 def test_memory_does_not_grow_with_the_text(settings: dict, tmp_path: Path) -> None:
-    """64 MB and 4 MB need the same, within 16 MB, be it to encode or to search for the end of an article."""
+    """64 MB and 4 MB need the same, within 32 MB, be it to encode or to search for the end of an article."""
     (tmp_path / "first.txt").write_text("the one article that ends")
     for name, megabytes in (("small", 4), ("large", 64)):
         with open(tmp_path / f"{name}.txt", "wb") as stream:
@@ -306,7 +306,7 @@ for name in ("small", "large"):
     print(int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) // 1024)
 """
     small, large = in_a_new_process(code, settings, cwd=tmp_path, capture_output=True).stdout.split()
-    assert int(large) - int(small) < 16
+    assert int(large) - int(small) < 32
 
 
 @pytest.mark.parametrize("name", ["a.txt", "a.txt.gz", "a.jsonl"])
