@@ -12,8 +12,9 @@ from conftest import ROOT
 from test_cli import write_model
 
 FLOORS = (
-    ("files",),
-    ("config", "tokenizer", "cells", "plots", "native"),
+    ("files", "native"),
+    ("symbols",),
+    ("config", "tokenizer", "cells", "plots"),
     ("corpus", "overrides", "unroll", "linear", "head", "portable"),
     ("lanes", "logs", "model", "sampling", "runs"),
     ("evaluation",),

@@ -6,9 +6,13 @@ import gzip
 import hashlib
 import io
 import json
+import os
+import subprocess
+import sys
 import threading
 import unicodedata
 import zipfile
+from collections import Counter
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -19,7 +23,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import chargen.corpus
-from chargen.corpus import Corpus, encode_file, fetch, find_files, prepare
+from chargen import native
+from chargen.corpus import Corpus, encode_file, fetch, find_files, prepare, read_articles
 from chargen.tokenizer import END_ID, UNKNOWN_ID
 
 
@@ -95,7 +100,9 @@ def test_encodings(encoding: str, tmp_path: Path) -> None:
 def test_newlines_on_request(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_bytes(b"a\r\nbc\r\r\nd\re\n\r")
     assert text_of(encoded(tmp_path / "a.txt", tmp_path)) == ["a\r\nbc\r\r\nd\re\n\r"]
-    assert text_of(encoded(tmp_path / "a.txt", tmp_path, normalize_newlines=True)) == ["a\nbc\n\nd\ne\n\n"]
+    for unit in ("character", "byte"):
+        corpus = encoded(tmp_path / "a.txt", tmp_path, normalize_newlines=True, unit=unit)
+        assert text_of(corpus) == ["a\nbc\n\nd\ne\n\n"]
 
 
 @given(text=st.text(st.sampled_from("aeé\u0301\u0323\u0308 がか\u3099한\u1112\u1161\u11ab山"), min_size=4, max_size=60))
@@ -171,6 +178,166 @@ def test_the_split_by_articles_cuts_behind_one(tmp_path: Path) -> None:
     assert corpus.tokenizer.decode(corpus.ids[corpus.num_train :]) == "i" * 10 + "j" * 10
 
 
+@pytest.mark.parametrize("chunk_ids", [1, 2, 5, 100])
+def test_the_end_of_an_article_is_found_in_pieces(
+    chunk_ids: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first end from there on, else the last one: as with all ids at once."""
+    monkeypatch.setattr(chargen.corpus, "CHUNK_BYTES", chunk_ids)
+    random = np.random.default_rng(3)
+    for case in range(40):
+        content = np.where(random.random(23) < case / 100, END_ID, 7).astype(np.uint16)
+        content.tofile(tmp_path / "ids.bin")
+        ids = np.memmap(tmp_path / "ids.bin", dtype=np.uint16, mode="r")
+        behind = [place + 1 for place, id in enumerate(content) if id == END_ID]
+        for wanted in range(24):
+            expected = next((place for place in behind if place >= wanted), behind[-1] if behind else None)
+            assert chargen.corpus._article_end(ids, wanted) == expected
+
+
+# ------------------------------------------------------------------------------- compiled or not
+
+TEXTS = [
+    b"plain ASCII, and nothing else\n",
+    "白日依山尽，黄河入海流。".encode(),
+    "mostly ASCII — with a dash\r\n".encode(),
+    "😀👩‍👩‍👧é􏿿|".encode(),
+    "﻿a mark of the byte order, and ﻿ another".encode(),
+    "éèàüÿ".encode(),
+]
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in (folder / "cache" / "encoded").glob("*/*")}
+
+
+@pytest.mark.skipif(native.library() is None, reason="the kernels were not built here")
+@pytest.mark.parametrize("settings", [{}, {"min_count": 2}, {"unit": "byte"}, {"unit": "byte", "min_count": 2}])
+def test_compiled_or_not_the_files_are_the_same(
+    settings: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And they hold the text, wherever a piece of it ends within a character."""
+    unit = settings.get("unit", "character")
+    for chunk in (3, 4, 5, 1000):
+        monkeypatch.setattr(chargen.corpus, "CHUNK_BYTES", chunk)
+        (tmp_path / str(chunk)).mkdir()
+        for number, content in enumerate([*TEXTS, b""]):
+            (tmp_path / str(chunk) / f"{number}.txt").write_bytes(content)
+        (tmp_path / str(chunk) / "packed.txt.gz").write_bytes(gzip.compress(TEXTS[1] * 9))
+        (tmp_path / str(chunk) / "some.jsonl").write_text('{"text": "first 山"}\n{"text": ""}\n{"text": "second"}\n')
+        outcomes = []
+        for library in (native.library(), None):
+            with monkeypatch.context() as patch:
+                patch.setattr(native, "library", lambda found=library: found)
+                home = tmp_path / f"{chunk} {library is None}"
+                corpus = encoded(tmp_path / str(chunk), home, **settings)
+                outcomes.append(files_of(home))
+        assert outcomes[0].keys() == {"ids.bin", "tokenizer.json", "manifest.json"}
+        assert outcomes[0] == outcomes[1]
+        articles = [*TEXTS, TEXTS[1] * 9, "first 山".encode(), b"second"]
+        if unit == "character":
+            articles = [list(article.decode().removeprefix("﻿")) for article in articles]
+        often = Counter(symbol for article in articles for symbol in article)
+        known = sorted(symbol for symbol in often if often[symbol] >= settings.get("min_count", 1))
+        vocabulary = {symbol: id for id, symbol in enumerate(known, start=2)}
+        ids = [id for article in articles for id in (END_ID, *(vocabulary.get(s, UNKNOWN_ID) for s in article))]
+        assert corpus.ids.tolist() == ids[1:]
+
+
+fragments = st.sampled_from([b"a", b"\n", "é山😀﻿".encode(), b"\xe5\xb1", b"\xb1", b"\xf0\x9f\x98", b"\xc0\x80",
+                             b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"\xff", b"\0"])  # fmt: skip
+
+
+@given(content=st.binary() | st.text().map(str.encode) | st.lists(fragments).map(b"".join), chunk=st.integers(3, 9))
+def test_takes_what_python_decodes_and_names_the_byte_where_it_does_not(
+    content: bytes, chunk: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    file = tmp_path_factory.getbasetemp() / "any.txt"
+    file.write_bytes(content)
+    mark = 3 if content.startswith(b"\xef\xbb\xbf") else 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(chargen.corpus, "CHUNK_BYTES", chunk)
+
+        def read() -> str:
+            articles = read_articles(file, "utf-8", "character", False, False)
+            return "".join(chr(number) for article in articles for piece in article for number in piece)
+
+        if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+            with pytest.raises(ValueError, match="UTF-16 byte order mark"):
+                read()
+            return
+        try:
+            text = content[mark:].decode()
+        except UnicodeDecodeError as error:
+            before = content[mark : mark + error.start]
+            with pytest.raises(ValueError, match=f"is not utf-8 at byte {mark + error.start}:|looks binary") as raised:
+                read()
+            assert "NUL" not in str(raised.value) or b"\0" in before
+            return
+        if "\0" in text:
+            with pytest.raises(ValueError, match="looks binary"):
+                read()
+        else:
+            assert read() == text
+
+
+# ------------------------------------------------------------------------------- long texts
+
+
+def in_a_new_process(code: str, *words: object, **options) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", code, *map(str, words)], text=True, check=True, **options)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux alone tells a process's own peak")
+@pytest.mark.parametrize("settings", [{}, {"split": "article"}, {"unit": "byte"}], ids=str)
+def test_memory_does_not_grow_with_the_text(settings: dict, tmp_path: Path) -> None:
+    """64 MB and 4 MB need the same, within 32 MB, be it to encode or to search for the end of an article."""
+    (tmp_path / "first.txt").write_text("the one article that ends")
+    for name, megabytes in (("small", 4), ("large", 64)):
+        with open(tmp_path / f"{name}.txt", "wb") as stream:
+            for _ in range(megabytes):
+                stream.write(b"0123456789abcdef" * (1 << 16))
+    code = """
+import re, sys
+from pathlib import Path
+from chargen.corpus import prepare
+for name in ("small", "large"):
+    prepare(name, Path("cache"), path=["first.txt", f"{name}.txt"], **eval(sys.argv[1]))
+    print(int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) // 1024)
+"""
+    small, large = in_a_new_process(code, settings, cwd=tmp_path, capture_output=True).stdout.split()
+    assert int(large) - int(small) < 32
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.txt.gz", "a.jsonl"])
+@pytest.mark.usefixtures("small_pieces")
+def test_told_of_every_byte_that_is_read(name: str, tmp_path: Path) -> None:
+    """Of a packed file those that are stored."""
+    content = b'{"text": "some"}\n' * 5
+    (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+    told: list[int] = []
+    for article in read_articles(tmp_path / name, "utf-8", "character", False, False, told.append):
+        assert sum(map(len, article)) > 0
+    assert sum(told) == (tmp_path / name).stat().st_size
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="terminals are another thing there")
+def test_a_terminal_sees_how_far_it_is(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("to be or not to be\n" * 9)
+    code = """
+from pathlib import Path
+from chargen.corpus import prepare
+prepare("plays", Path("cache"), path="a.txt")
+"""
+    assert in_a_new_process(code, cwd=tmp_path, capture_output=True).stdout == ""
+    ours, theirs = os.openpty()
+    in_a_new_process(code, cwd=tmp_path, stdout=theirs, env={**os.environ, "TERM": "xterm", "COLUMNS": "100"})
+    os.close(theirs)
+    shown = os.read(ours, 1 << 16).decode()
+    os.close(ours)
+    assert "encoding plays" in shown
+
+
 # ------------------------------------------------------------------------------- the cache
 
 
@@ -219,6 +386,7 @@ def test_an_interrupted_cache_is_rebuilt(damage: str, tmp_path: Path) -> None:
         ("山".encode()[:2], {}, "is not utf-8 at byte 0"),
         (b"abcd" + "山".encode()[:2], {}, "is not utf-8 at byte 4"),
         ("ab".encode("utf-16"), {}, "UTF-16 byte order mark: write corpus.encoding=utf-16"),
+        (b"abc +2AA- def", {"encoding": "utf-7"}, "surrogates not allowed"),
         (b"abc", {"encoding": "klingon"}, "corpus.encoding=klingon: no such encoding"),
         (b"abc", {"encoding": "base64"}, "corpus.encoding=base64: no such encoding"),
         (b"abc", {"min_count": 2}, "corpus.min_count=2: no character comes that often"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -33,6 +34,21 @@ def test_equals_five_lines_of_python(text: str) -> None:
     tokenizer = Tokenizer(text)
     assert tokenizer.encode(text).tolist() == ids
     assert tokenizer.vocab_size == len(vocabulary) + 2
+
+
+@pytest.mark.parametrize(("num_symbols", "dtype"), [(0, "uint8"), (254, "uint8"), (255, "uint16"), (65_535, "uint32")])
+def test_ids_of_numbers_take_the_smallest_integer(num_symbols: int, dtype: str) -> None:
+    numbers = np.arange(0x10000, 0x10000 + num_symbols, dtype=np.uint32)
+    tokenizer = Tokenizer(map(chr, numbers))
+    assert tokenizer.dtype.name == tokenizer.encode_numbers(numbers).dtype.name == dtype
+    assert tokenizer.encode_numbers(numbers).tolist() == list(range(2, num_symbols + 2))
+    assert tokenizer.encode("ab").dtype.name == "int64"
+
+
+def test_bytes_are_numbers_too() -> None:
+    tokenizer = Tokenizer(map(chr, b"\x00ab\xff"), "byte")
+    numbers = np.frombuffer(b"\xffba\x00c", dtype=np.uint8)
+    assert tokenizer.encode_numbers(numbers).tolist() == [5, 4, 3, 2, UNKNOWN_ID]
 
 
 @pytest.mark.parametrize("unit", UNITS)

@@ -247,20 +247,16 @@ def _train(settings: dict[str, Any], new_length: bool, program: str) -> float | 
 
     console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
 
-    def waiting(for_what: str) -> contextlib.AbstractContextManager[object]:
-        return console.status(for_what) if console.is_terminal else contextlib.nullcontext()
-
     settings = {**settings, "corpus": dict(settings["corpus"]), "data_dir": _absolute(settings["data_dir"])}
     if path := settings["corpus"]["path"]:
         settings["corpus"]["path"] = _absolute(path) if isinstance(path, str) else [_absolute(one) for one in path]
-    with waiting("encoding the corpus"):
-        corpus = prepare(folder=Path(settings["data_dir"]), **settings["corpus"])
+    corpus = prepare(folder=Path(settings["data_dir"]), **settings["corpus"])  # which shows how far it is
     several = f", {corpus.num_articles:,} articles" if corpus.num_articles > 1 else ""
     console.print(
         f"corpus {corpus.name}: {len(corpus.ids):,} characters, {len(corpus.tokenizer.symbols):,} symbols{several}; "
         f"the last {len(corpus.validation) - 1:,} are held out"
     )
-    with waiting("loading torch and lightning"):
+    with console.status("loading torch and lightning") if console.is_terminal else contextlib.nullcontext():
         from chargen.fitting import fit
     return fit(settings, corpus, console, new_length, program)
 
@@ -447,7 +443,7 @@ def _text_to_score(portable: Portable, text: str | None, encoding: str) -> tuple
         learned = portable.notes.get("config", {}).get("corpus", {})
         cleaning = {key: learned[key] for key in ("normalize_newlines", "normalize_unicode") if key in learned}
         scored = encode_file(text, Tokenizer.from_json(portable.tokenizer), encoding, **cleaning)
-        ids = np.concatenate(([portable.notes["first_id"]], scored))
+        ids = np.insert(scored, 0, portable.notes["first_id"])
         return ids, text, int((scored == UNKNOWN_ID).sum())
     try:
         config = portable.notes["config"]

@@ -1,11 +1,11 @@
 """Text becomes ids on disk: find, fetch, clean, encode, split, memory-map.
 
 A corpus is a sequence of articles with one end-of-article id between two of them. The text is read
-twice in pieces, once to count its symbols and once to encode them, and is never in memory whole.
-The ids stand in the smallest sufficient unsigned integer in `ids.bin`, beside `tokenizer.json` and
-`manifest.json`, in a folder named by a hash of the text's bytes and of every setting that shapes
-the ids: another text or setting is another folder, so a cache cannot be stale. The manifest is
-written last: a folder without one was interrupted, and is written again.
+twice in pieces, once to count its symbols and once to encode them; neither it nor its ids are ever in
+memory whole. The ids stand in the smallest sufficient unsigned integer in `ids.bin`, beside
+`tokenizer.json` and `manifest.json`, in a folder named by a hash of the text's bytes and of every
+setting that shapes the ids: another text or setting is another folder, so a cache cannot be stale.
+The manifest is written last: a folder without one was interrupted, and is written again.
 """
 
 from __future__ import annotations
@@ -30,19 +30,23 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from chargen.files import CHUNK_BYTES, sha256_of, whole
+from chargen.symbols import NUM_CODE_POINTS, Utf8Decoder, count, numbers_of
 from chargen.tokenizer import END_ID, Tokenizer, Unit
 
 FORMAT_VERSION = 1
 TEXT_SUFFIXES = (".txt", ".md", ".jsonl")
 
-Article = Iterable[str]
-"""One document, in pieces."""
+Article = Iterable[np.ndarray]
+"""One document, in pieces: the numbers of its characters or bytes, as `symbols` has them."""
+
+Advance = Callable[[int], None]
+"""Told how many bytes of the files have been read since it was last told."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,7 @@ class Corpus:
     """
 
     name: str
-    ids: np.ndarray
+    ids: np.memmap
     tokenizer: Tokenizer
     sha256: str
     num_articles: int
@@ -84,7 +88,7 @@ class Corpus:
         """
         if self.num_articles > 1:
             return END_ID
-        newline = int(self.tokenizer.encode_symbols("\n")[0])
+        newline = int(self.tokenizer.encode("\n")[0])
         return newline or int(np.bincount(self.train[:CHUNK_BYTES]).argmax())
 
 
@@ -141,31 +145,36 @@ def prepare(
     }
     files = [] if path is None else find_files(path)
     stamps = _stamps(files)
-    if path is None:
-        topics = _python_reference()
-        digest = hashlib.sha256("\0".join(topics).encode()).hexdigest()
+    with _bytes_bar(f"encoding {name}", sum(size for size, _ in stamps), 0) as advance_bar:
 
-        def articles() -> Generator[Article, None, None]:
-            return ([_symbols(text, unit)] for text in topics)
+        def advance(num_bytes: int) -> None:
+            advance_bar(num_bytes / 3)  # each is read three times: for the digest, to count, to encode
 
-    else:
-        digests = [sha256_of(file) for file in files]
-        digest = digests[0] if len(digests) == 1 else hashlib.sha256("\n".join(digests).encode()).hexdigest()
+        if path is None:
+            topics = _python_reference()
+            digest = hashlib.sha256("\0".join(topics).encode()).hexdigest()
 
-        def articles() -> Generator[Article, None, None]:
-            return (article for file in files for article in read_articles(file, **cleaning))
+            def articles() -> Generator[Article, None, None]:
+                return ([_numbers(text, unit)] for text in topics)
 
-    shape = {"version": FORMAT_VERSION, "text": digest, "kinds": ["".join(f.suffixes[-2:]) for f in files]}
-    key = hashlib.sha256(json.dumps({**shape, **cleaning, "min_count": min_count}).encode()).hexdigest()
-    home = folder / "encoded" / key[:20]
-    encoded = _load(home, key)
-    if encoded is None:
-        _encode(articles, home, {"key": key, "name": name, "sha256": digest, **shape, **cleaning}, unit, min_count)
-        if _stamps(files) != stamps:
-            shutil.rmtree(home)
-            raise ValueError(f"the text of corpus {name} changed while it was read: run the command again")
+        else:
+            digests = [sha256_of(file, advance) for file in files]
+            digest = digests[0] if len(digests) == 1 else hashlib.sha256("\n".join(digests).encode()).hexdigest()
+
+            def articles() -> Generator[Article, None, None]:
+                return (article for file in files for article in read_articles(file, **cleaning, advance=advance))
+
+        shape = {"version": FORMAT_VERSION, "text": digest, "kinds": ["".join(f.suffixes[-2:]) for f in files]}
+        key = hashlib.sha256(json.dumps({**shape, **cleaning, "min_count": min_count}).encode()).hexdigest()
+        home = folder / "encoded" / key[:20]
         encoded = _load(home, key)
-        assert encoded is not None, f"{home} was written and cannot be read"
+        if encoded is None:
+            _encode(articles, home, {"key": key, "name": name, "sha256": digest, **shape, **cleaning}, unit, min_count)
+            if _stamps(files) != stamps:
+                shutil.rmtree(home)
+                raise ValueError(f"the text of corpus {name} changed while it was read: run the command again")
+            encoded = _load(home, key)
+            assert encoded is not None, f"{home} was written and cannot be read"
     ids, tokenizer, num_articles = encoded
     num_train = _cut(ids, validation_fraction, split)
     return Corpus(name, ids, tokenizer, digest, num_articles, num_train)
@@ -180,6 +189,9 @@ def encode_file(
 ) -> np.ndarray:
     """The ids of a file under a tokenizer that exists, read as `prepare` reads it.
 
+    Returns:
+        (N,), of the tokenizer's `dtype`.
+
     Raises:
         ValueError: it cannot be read so.
     """
@@ -191,7 +203,7 @@ def encode_file(
     )
     with closing(articles):
         pieces = list(_encoded(articles, tokenizer))
-    return np.concatenate(pieces) if pieces else np.empty(0, dtype=np.int64)
+    return np.concatenate(pieces) if pieces else np.empty(0, dtype=tokenizer.dtype)
 
 
 def _stamps(files: Sequence[Path]) -> list[tuple[int, int]]:
@@ -199,17 +211,34 @@ def _stamps(files: Sequence[Path]) -> list[tuple[int, int]]:
     return [(status.st_size, status.st_mtime_ns) for status in (file.stat() for file in files)]
 
 
-def _cut(ids: np.ndarray, validation_fraction: float, split: str) -> int:
+def _cut(ids: np.memmap, validation_fraction: float, split: str) -> int:
     """How many ids train."""
     num_train = int(len(ids) * (1 - validation_fraction))
     if split == "article":
-        ends = np.flatnonzero(ids[:] == END_ID) + 1
-        if len(ends) == 0:
+        end = _article_end(ids, num_train)
+        if end is None:
             raise ValueError("corpus.split=article needs several articles, and this corpus is one: write contiguous")
-        num_train = int(ends[min(int(np.searchsorted(ends, num_train)), len(ends) - 1)])
+        num_train = end
     if num_train < 2 or len(ids) - num_train < 1:
         raise ValueError(f"the corpus has {len(ids)} characters, too few to train on and to hold some out: add text")
     return num_train
+
+
+def _article_end(ids: np.memmap, wanted: int) -> int | None:
+    """The place behind the first end of an article from `wanted` on, or else behind the last one of all.
+
+    The file is read in pieces: what is looked at through a map stays in memory.
+    """
+    first = max(wanted - 1, 0)  # the place of an end whose successor is `wanted`
+    forward = range(first, len(ids), CHUNK_BYTES)
+    backward = (max(stop - CHUNK_BYTES, 0) for stop in range(first, 0, -CHUNK_BYTES))
+    for begins, which in ((forward, 0), (backward, -1)):
+        for begin in begins:
+            piece = np.fromfile(str(ids.filename), ids.dtype, CHUNK_BYTES, offset=begin * ids.itemsize)
+            ends = np.flatnonzero(piece == END_ID)
+            if len(ends):
+                return begin + int(ends[which]) + 1
+    return None
 
 
 # ------------------------------------------------------------------------------- find and fetch
@@ -320,7 +349,7 @@ def _download(url: str, part: Path, size: int) -> None:
 
 
 @contextmanager
-def _bytes_bar(label: str, total: int, done: int) -> Iterator[Callable[[int], None]]:
+def _bytes_bar(label: str, total: int, done: int) -> Iterator[Callable[[float], None]]:
     """A progress bar over bytes on a terminal, and nothing elsewhere."""
     columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn()
     with Progress(*columns, TimeRemainingColumn(), transient=True, disable=not sys.stdout.isatty()) as progress:
@@ -339,45 +368,51 @@ def _python_reference() -> list[str]:
 
 
 def read_articles(
-    file: Path, encoding: str, unit: Unit, normalize_newlines: bool, normalize_unicode: bool
+    file: Path,
+    encoding: str,
+    unit: Unit,
+    normalize_newlines: bool,
+    normalize_unicode: bool,
+    advance: Advance = lambda _: None,
 ) -> Generator[Article, None, None]:
-    """The articles of a file, each in pieces of symbols: a line's `text` in `.jsonl`, else the whole file.
+    """The articles of a file, each in pieces: a line's `text` in `.jsonl`, else the whole file.
 
     Raises:
         ValueError: while a piece is read: it is not in that encoding, or binary, or not JSON lines.
     """
     clean = _Cleaner(file, unit, normalize_newlines, normalize_unicode)
-    with _opened(file) as stream:
+    to_text = codecs.getincrementaldecoder(encoding)("strict")
+    with closing(_blocks(file, advance)) as blocks:
         if file.name.lower().removesuffix(".gz").endswith(".jsonl"):
-            for number, line in enumerate(_lines(_decoded(file, stream, encoding)), start=1):
+            for number, line in enumerate(_lines(_decoded(file, blocks, encoding, to_text)), start=1):
                 if line.strip():
-                    yield clean.pieces([_symbols(_json_text(file, number, line), unit)])
+                    yield clean.text([_json_text(file, number, line)])
         elif unit == "byte" and encoding == "utf-8":
-            yield clean.pieces(block.decode("latin-1") for block in _blocks(file, stream))
+            yield clean.raw(blocks)
+        elif encoding == "utf-8" and not (normalize_newlines or normalize_unicode):
+            yield clean.numbers(_decoded(file, blocks, encoding, Utf8Decoder()))
         else:
-            yield clean.pieces(_symbols(piece, unit) for piece in _decoded(file, stream, encoding))
+            yield clean.text(_decoded(file, blocks, encoding, to_text))
 
 
-def _opened(file: Path) -> IO[bytes]:
+def _blocks(file: Path, advance: Advance) -> Generator[bytes, None, None]:
+    """The bytes of a file, unpacked if they are packed; `advance` is told of those in the file."""
     try:
-        return gzip.open(file) if file.suffix == ".gz" else open(file, "rb")  # type: ignore[return-value]
-    except OSError as error:
-        raise ValueError(f"cannot read {file}: {error.strerror}") from None
-
-
-def _blocks(file: Path, stream: IO[bytes]) -> Iterator[bytes]:
-    try:
-        while block := stream.read(CHUNK_BYTES):
-            yield block
+        with open(file, "rb") as stored:
+            stream = gzip.GzipFile(fileobj=stored) if file.suffix == ".gz" else stored
+            begin = 0
+            while block := stream.read(CHUNK_BYTES):
+                yield block
+                advance(stored.tell() - begin)
+                begin = stored.tell()
     except (OSError, EOFError, zlib.error) as error:
         raise ValueError(f"cannot read {file}: {getattr(error, 'strerror', None) or error}") from None
 
 
-def _decoded(file: Path, stream: IO[bytes], encoding: str) -> Iterator[str]:
-    """Text in pieces; an error names the byte where it begins."""
-    decoder = codecs.getincrementaldecoder(encoding)("strict")
-    offset = 0  # of the first byte that the decoder has not turned into text
-    for block in _blocks(file, stream):
+def _decoded(file: Path, blocks: Iterable[bytes], encoding: str, decoder: codecs.IncrementalDecoder) -> Iterator[Any]:
+    """What the decoder makes of a file, in pieces; an error names the byte where it begins."""
+    offset = 0  # of the first byte that the decoder has not been given
+    for block in blocks:
         if offset == 0 and encoding == "utf-8":
             if block.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
                 raise ValueError(f"{file} begins with a UTF-16 byte order mark: write corpus.encoding=utf-16")
@@ -411,9 +446,9 @@ def _lines(pieces: Iterable[str]) -> Iterator[str]:
     yield waiting
 
 
-def _symbols(text: str, unit: Unit) -> str:
-    """Text as symbols of the unit: bytes are those of its UTF-8, each as a character up to U+00FF."""
-    return text if unit == "character" else text.encode().decode("latin-1")
+def _numbers(text: str, unit: Unit) -> np.ndarray:
+    """The symbols of a text: its characters, or the bytes of its UTF-8."""
+    return numbers_of(text, "strict") if unit == "character" else numbers_of(text.encode())
 
 
 def _json_text(file: Path, number: int, line: str) -> str:
@@ -442,18 +477,28 @@ class _Cleaner:
         self.file, self.unit = file, unit
         self.newlines, self.unicode = normalize_newlines, normalize_unicode and unit == "character"
 
-    def pieces(self, pieces: Iterable[str]) -> Iterator[str]:
-        """Pieces of symbols, cleaned as if they were one."""
+    def text(self, pieces: Iterable[str]) -> Article:
+        """The symbols of text that comes in pieces, cleaned as if they were one."""
         if self.newlines:
             pieces = _with_lf(pieces)
         if self.unicode:
             pieces = _with_nfc(pieces)
-        for piece in pieces:
-            if self.unit == "character" and "\0" in piece:
+        return self.numbers(_numbers(piece, self.unit) for piece in pieces)
+
+    def raw(self, blocks: Iterable[bytes]) -> Article:
+        """The same of bytes that are to be learned as they stand."""
+        if self.newlines:
+            blocks = (piece.encode("latin-1") for piece in _with_lf(block.decode("latin-1") for block in blocks))
+        return self.numbers(map(numbers_of, blocks))
+
+    def numbers(self, pieces: Iterable[np.ndarray]) -> Article:
+        """The same of what needs no cleaning."""
+        for numbers in pieces:
+            if self.unit == "character" and len(numbers) and not numbers.min():
                 raise ValueError(
                     f"{self.file} looks binary (it has NUL characters): to train on it, write corpus.unit=byte"
                 )
-            yield piece
+            yield numbers
 
 
 def _with_lf(pieces: Iterable[str]) -> Iterator[str]:
@@ -485,19 +530,17 @@ def _with_nfc(pieces: Iterable[str]) -> Iterator[str]:
 # ------------------------------------------------------------------------------- encode and load
 
 
-_SEPARATOR = np.array([END_ID])
-
-
 def _encoded(articles: Iterable[Article], tokenizer: Tokenizer) -> Iterator[np.ndarray]:
-    """Ids piece by piece, `_SEPARATOR` between two articles; an empty article is none."""
+    """Ids piece by piece, a piece of `END_ID` alone between two articles; an empty article is none."""
+    separator = np.array([END_ID], dtype=tokenizer.dtype)
     begun = False
     for article in articles:
         fresh = True
-        for piece in filter(None, article):
+        for numbers in filter(len, article):
             if fresh and begun:
-                yield _SEPARATOR
+                yield separator
             fresh, begun = False, True
-            yield tokenizer.encode_symbols(piece)
+            yield tokenizer.encode_numbers(numbers)
 
 
 def _encode(
@@ -508,38 +551,36 @@ def _encode(
     min_count: int,
 ) -> None:
     """Reads the articles twice and writes the folder of an encoded corpus, its manifest last."""
-    counts = np.zeros(sys.maxunicode + 1, dtype=np.int64)
+    counts = np.zeros(NUM_CODE_POINTS, dtype=np.int64)
     with closing(articles()) as opened:
-        for symbols in (piece for article in opened for piece in article):
-            seen = np.bincount(np.frombuffer(symbols.encode("utf-32-le"), dtype=np.uint32))
-            counts[: len(seen)] += seen
+        for numbers in (piece for article in opened for piece in article):
+            count(numbers, counts)
     if not counts.any():
         raise ValueError(f"the corpus {manifest['name']} is empty: give a text with characters in it")
     tokenizer = Tokenizer(map(chr, np.flatnonzero(counts >= max(min_count, 1))), unit)
     if not tokenizer.symbols:
         raise ValueError(f"corpus.min_count={min_count}: no character comes that often; the most common one comes "
                          f"{counts.max()} times")  # fmt: skip
-    dtype = np.min_scalar_type(tokenizer.vocab_size - 1)
 
     num_ids, num_articles = 0, 1
     with whole(home / "ids.bin") as temporary, open(temporary, "wb") as stream, closing(articles()) as opened:
-        for piece in _encoded(opened, tokenizer):
-            stream.write(piece.astype(dtype).tobytes())
-            num_ids += len(piece)
-            num_articles += piece is _SEPARATOR
+        for ids in _encoded(opened, tokenizer):
+            stream.write(ids.data)
+            num_ids += len(ids)
+            num_articles += int(ids[0] == END_ID)  # which no text can spell
     with whole(home / "tokenizer.json") as temporary:
         temporary.write_text(tokenizer.to_json(), encoding="utf-8")
-    manifest = {**manifest, "dtype": dtype.name, "num_ids": num_ids, "num_articles": num_articles}
+    manifest = {**manifest, "dtype": tokenizer.dtype.name, "num_ids": num_ids, "num_articles": num_articles}
     with whole(home / "manifest.json") as temporary:
         temporary.write_text(json.dumps(manifest, indent=2, ensure_ascii=False), encoding="utf-8")
 
 
-def _load(home: Path, key: str) -> tuple[np.ndarray, Tokenizer, int] | None:
+def _load(home: Path, key: str) -> tuple[np.memmap, Tokenizer, int] | None:
     """The ids, tokenizer and number of articles of an encoded corpus; None where it is not whole."""
     try:
         manifest = json.loads((home / "manifest.json").read_text(encoding="utf-8"))
         tokenizer = Tokenizer.from_json((home / "tokenizer.json").read_text(encoding="utf-8"))
-        dtype = np.min_scalar_type(tokenizer.vocab_size - 1)
+        dtype = tokenizer.dtype
         whole_ids = (home / "ids.bin").stat().st_size == manifest["num_ids"] * dtype.itemsize
         if manifest["key"] != key or manifest["dtype"] != dtype.name or not whole_ids:
             return None

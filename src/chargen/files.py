@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -61,10 +61,11 @@ def _umask() -> int:
     return mask
 
 
-def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file's bytes, in hexadecimal, read in pieces."""
+def sha256_of(path: Path, advance: Callable[[int], None] = lambda _: None) -> str:
+    """The SHA-256 of a file's bytes, in hexadecimal, read in pieces; `advance` is told how many it has read since."""
     digest = hashlib.sha256()
     with open(path, "rb") as stream:
         while block := stream.read(CHUNK_BYTES):
             digest.update(block)
+            advance(len(block))
     return digest.hexdigest()

@@ -8,8 +8,9 @@ characters, and every piece of text the tokenizer sees is a single one.
 encoding goes through a table by code point built from the same vocabulary, for one long string
 costs the library hundreds of bytes per character.
 
-In the byte unit a symbol is a byte, and stands in the file as the visible character that the
-byte-level alphabet of Radford et al. 2019 gives it.
+In the byte unit a symbol is a byte. In the vocabulary it stands as the character U+0000 to U+00FF of
+that number, and in the file as the visible one that the byte-level alphabet of Radford et al. 2019
+gives it.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from typing import Literal
 import numpy as np
 from tokenizers import Tokenizer as Library
 from tokenizers import decoders, models, pre_tokenizers
+
+from chargen.symbols import look_up, numbers_of
 
 UNKNOWN_ID, END_ID = 0, 1
 UNKNOWN, END = "[UNK]", "[END]"
@@ -46,6 +49,9 @@ class Tokenizer:
         symbols: the known symbols, in any order; ids follow their code points.
         unit: `character` or `byte`.
 
+    Attributes:
+        dtype: the smallest unsigned integer that holds every id.
+
     Raises:
         ValueError: a symbol is not a single character, or not a byte in the byte unit.
     """
@@ -58,7 +64,8 @@ class Tokenizer:
         if unit == "byte" and any(symbol > "\xff" for symbol in self.symbols):
             raise ValueError("a symbol of a byte vocabulary lies beyond 255")
         first = END_ID + 1
-        self._table = np.zeros(ord(max(self.symbols, default="\0")) + 2, dtype=np.int64)  # the last row: beyond
+        self.dtype = np.min_scalar_type(self.vocab_size - 1)
+        self._table = np.zeros(ord(max(self.symbols, default="\0")) + 2, dtype=self.dtype)  # the last row: beyond
         self._table[[ord(symbol) for symbol in self.symbols]] = np.arange(first, first + len(self.symbols))
 
     @property
@@ -70,12 +77,12 @@ class Tokenizer:
 
     def encode(self, text: str) -> np.ndarray:
         """Ids of `text`, int64, one per character or per byte; 0 where a symbol is not known."""
-        return self.encode_symbols(self.to_symbols(text))
+        symbols = text if self.unit == "character" else text.encode("utf-8", "surrogateescape")
+        return self.encode_numbers(numbers_of(symbols)).astype(np.int64)
 
-    def encode_symbols(self, symbols: str) -> np.ndarray:
-        """`encode` for what is made of symbols already: bytes stand as characters up to U+00FF."""
-        code_points = np.frombuffer(symbols.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
-        return self._table[np.minimum(code_points, len(self._table) - 1)]
+    def encode_numbers(self, numbers: np.ndarray) -> np.ndarray:
+        """Ids, of `dtype`, of symbols that are numbers already: (N,) code points or bytes, uint8 or uint32."""
+        return look_up(numbers, self._table)
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of `ids`: unknown becomes U+FFFD, the end of an article becomes nothing.
@@ -90,14 +97,9 @@ class Tokenizer:
         """Decodes one id at a time: a character of several bytes comes out when it is complete."""
         return StreamDecoder(self)
 
-    def to_symbols(self, text: str) -> str:
-        """Text as a string of symbols."""
-        return text if self.unit == "character" else text.encode("utf-8", "surrogateescape").decode("latin-1")
-
     def unknown(self, text: str) -> list[str]:
         """The characters of `text` that the vocabulary lacks, each once, in the order they come."""
-        known = set(self.symbols)
-        return [character for character in dict.fromkeys(text) if not known.issuperset(self.to_symbols(character))]
+        return [character for character in dict.fromkeys(text) if UNKNOWN_ID in self.encode(character)]
 
     # ------------------------------------------------------------------ the library
 

@@ -2,9 +2,9 @@
 
 They are built with the package when a C++ compiler is there, and chargen works without them. What a
 kernel computes is defined by its Python twin: `unroll.unroll_by_hand`, `sampling.NumpyRNN`,
-`head.nats_reference`. `CHARGEN_NATIVE` in the environment chooses: `off` for none, an instruction set
-by name (`avx512`, `avx2`, `portable`), or the path of another build of the kernels; without it the best
-instruction set of the processor.
+`head.nats_reference`, those of `symbols`. `CHARGEN_NATIVE` in the environment chooses: `off` for none, an
+instruction set by name (`avx512`, `avx2`, `portable`), or the path of another build of the kernels; without
+it the best instruction set of the processor.
 """
 
 from __future__ import annotations
@@ -119,6 +119,9 @@ _FUNCTIONS: Sequence[tuple[str, Any, list[Any]]] = (
     ("chargen_panel", c_int64, []),
     ("chargen_read", c_int, [POINTER(Network), c_int64, c_int64, *[c_void_p] * 3, c_int64]),
     ("chargen_write", c_int, [POINTER(Network), POINTER(Choosing), c_int64, c_int64, *[c_void_p] * 4, c_int64]),
+    ("chargen_decode", c_int64, [c_char_p, c_int64, c_void_p, POINTER(c_int64)]),
+    ("chargen_count", None, [c_void_p, c_int64, c_int64, c_void_p]),
+    ("chargen_look_up", None, [c_void_p, c_int64, c_int64, c_void_p, c_int64, c_int64, c_void_p]),
 )
 
 
