@@ -14,8 +14,8 @@ from test_cli import write_model
 FLOORS = (
     ("files", "native"),
     ("symbols",),
-    ("config", "tokenizer", "cells", "plots"),
-    ("corpus", "overrides", "unroll", "linear", "head", "portable"),
+    ("config", "tokenizer", "cells", "linear", "plots"),
+    ("corpus", "overrides", "unroll", "head", "portable"),
     ("lanes", "logs", "model", "sampling", "runs"),
     ("evaluation",),
     ("training", "callbacks"),

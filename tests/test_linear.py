@@ -7,9 +7,9 @@ import torch
 from torch.nn import functional as F
 
 from chargen import native
-from chargen.linear import linear, linear_native
+from chargen.linear import linear, linear_native, packed, product
 
-pytestmark = pytest.mark.skipif(native.library() is None, reason="the kernels were not built here")
+compiled = pytest.mark.skipif(native.library() is None, reason="the kernels were not built here")
 INSTRUCTION_SETS = native.instruction_sets(native.kernels()) if native.library() else ()
 
 
@@ -19,6 +19,7 @@ def outcome(way, inputs: list[torch.Tensor]) -> list[torch.Tensor]:
     return [y.detach(), *torch.autograd.grad(y.sin().sum(), leaves)]
 
 
+@compiled
 @pytest.mark.parametrize("M", [1, 7, 64, 100, 257])
 @pytest.mark.parametrize("K", [1, 7, 64, 257])
 @pytest.mark.parametrize("shape", [(1,), (2, 3), (65, 17)])
@@ -43,6 +44,7 @@ def test_equals_torch(shape: tuple[int, ...], K: int, M: int) -> None:
     torch.set_num_threads(before)
 
 
+@compiled
 def test_inputs_of_any_layout() -> None:
     x, weight, bias = torch.randn(5, 3, 9).transpose(0, 1), torch.randn(9, 4).t(), torch.randn(8)[::2]
     torch.testing.assert_close(linear_native(x, weight, bias), F.linear(x, weight, bias))
@@ -50,3 +52,19 @@ def test_inputs_of_any_layout() -> None:
 
 def test_float64_takes_torchs() -> None:
     assert linear(*(torch.ones(s, dtype=torch.double) for s in ((2, 3), (4, 3), (4,)))).dtype == torch.float64
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("R", "K", "M"), [(1, 3, 5), (16, 200, 300), (33, 257, 1000)])
+def test_without_a_compiler(R: int, K: int, M: int, dtype: torch.dtype) -> None:
+    """Small matrices and large ones, which another library multiplies; transposed ones too."""
+    x, weight, bias = (torch.randn(s, dtype=torch.double) for s in ((R, K), (M, K), (M,)))
+    want = F.linear(x, weight, bias)
+    given = [part.to(dtype) for part in (x, weight, bias)]
+    tolerance = dict(rtol=1e-4, atol=1e-4) if dtype == torch.float32 else {}  # sums of up to 257 products
+    torch.testing.assert_close(packed(given[1], given[2], R)(given[0]), want.to(dtype), **tolerance)
+    crooked = given[1].t().contiguous().t()
+    torch.testing.assert_close(packed(crooked, None, R)(given[0]), (want - bias).to(dtype), **tolerance)
+    torch.testing.assert_close(product(given[0], crooked), (want - bias).to(dtype), **tolerance)
+    transposed = given[0].t().contiguous().t()
+    torch.testing.assert_close(product(transposed, given[1]), (want - bias).to(dtype), **tolerance)

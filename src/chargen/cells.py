@@ -44,8 +44,9 @@ class Cell:
         step: `(gates_x (B, G*H), gates_h (B, G*H), state) -> (state, saved)`.
         slopes: `(saved, previous state, state), all (T, B, H) -> coefficients (T, B, ...)`.
         step_backward: `(gradient of state, slopes of this tick) ->
-            (gradient of gates_x, of gates_h, of the previous state)`; what reaches the previous
-            `h` through `gates_h` is the unroll's to add.
+            (gradient of gates_x, of gates_h, of the previous h, of the rest of the previous state)`;
+            what reaches the previous `h` through `gates_h` is the unroll's to add, and where nothing
+            else does, its gradient is None.
     """
 
     name: str
@@ -53,7 +54,7 @@ class Cell:
     num_states: int
     step: Callable[[Tensor, Tensor, State], tuple[State, Saved]]
     slopes: Callable[[Saved, State, State], Saved]
-    step_backward: Callable[[State, Saved], tuple[Tensor, Tensor, State]]
+    step_backward: Callable[[State, Saved], tuple[Tensor, Tensor, Tensor | None, State]]
 
 
 # ----------------------------------------------------------------------------- rnn
@@ -70,12 +71,12 @@ def rnn_slopes(saved: Saved, previous: State, state: State) -> Saved:
     return ((1 - h * h).unsqueeze(-2),)  # (T, B, 1, H)
 
 
-def rnn_step_backward(grad: State, slopes: Saved) -> tuple[Tensor, Tensor, State]:
+def rnn_step_backward(grad: State, slopes: Saved) -> tuple[Tensor, Tensor, None, State]:
     """da = dh (1 - h^2); all of the past comes through the gates."""
     (dh,) = grad
     (dh_da,) = slopes
     da = _spread(dh, dh_da)
-    return da, da, (torch.zeros_like(dh),)
+    return da, da, None, ()
 
 
 # ---------------------------------------------------------------------------- lstm
@@ -101,7 +102,7 @@ def lstm_slopes(saved: Saved, previous: State, state: State) -> Saved:
     return dc_da, dh_da, dh_dc, f
 
 
-def lstm_step_backward(grad: State, slopes: Saved) -> tuple[Tensor, Tensor, State]:
+def lstm_step_backward(grad: State, slopes: Saved) -> tuple[Tensor, Tensor, None, State]:
     """dc += dh dh/dc;  da_i,f,g = dc dc/da;  da_o = dh dh/da_o;  dc_{t-1} = dc f."""
     dh, dc = grad
     dc_da, dh_da, dh_dc, f = slopes
@@ -110,7 +111,7 @@ def lstm_step_backward(grad: State, slopes: Saved) -> tuple[Tensor, Tensor, Stat
     torch.mul(dc.unsqueeze(-2), dc_da, out=da[..., :3, :])
     torch.mul(dh, dh_da, out=da[..., 3, :])
     da = da.flatten(-2)
-    return da, da, (torch.zeros_like(dh), dc * f)
+    return da, da, None, (dc * f,)
 
 
 # ----------------------------------------------------------------------------- gru
@@ -138,11 +139,11 @@ def gru_slopes(saved: Saved, previous: State, state: State) -> Saved:
     return dh_dx, dh_dh, z
 
 
-def gru_step_backward(grad: State, slopes: Saved) -> tuple[Tensor, Tensor, State]:
+def gru_step_backward(grad: State, slopes: Saved) -> tuple[Tensor, Tensor, Tensor, State]:
     """da = dh dh/da on either side;  dh_{t-1} = dh z."""
     (dh,) = grad
     dh_dx, dh_dh, z = slopes
-    return _spread(dh, dh_dx), _spread(dh, dh_dh), (dh * z,)
+    return _spread(dh, dh_dx), _spread(dh, dh_dh), dh * z, ()
 
 
 # ---------------------------------------------------------------------------------

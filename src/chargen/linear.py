@@ -1,13 +1,15 @@
-"""The product of a window with a matrix, x W^T + b: torch's, and a compiled one that equals it.
+"""Products with a matrix, x W^T + b, as fast as the machine allows: compiled, or by torch's other library.
 
-The library behind torch's own product does not use the widest instructions of every processor; the
-kernel does, and shares its tiles with the unroll. `torch.nn.functional.linear` is the definition.
+The library behind `torch.nn.functional.linear`, which is the definition, does not use the widest
+instructions of every processor. The kernel of `linear` does, and shares its tiles with the unroll. Where it
+is not there, `packed` and `product` ask oneDNN, which torch carries along, and which packs a matrix once.
 
 Dimensions: K columns in, M columns out.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from ctypes import byref
 from typing import Any
 
@@ -63,3 +65,46 @@ class _Native(Function):
         gradients = native.LinearGradients(grad.data_ptr(), *(part.data_ptr() for part in grads))
         native.check(native.kernels().chargen_linear_backward(byref(ctx.linear), byref(gradients)))
         return grads
+
+
+# ----------------------------------------------------------------------------- without a compiler
+
+
+def packed(weight: Tensor, bias: Tensor | None, num_rows: int) -> Callable[[Tensor], Tensor]:
+    """The product with a matrix that is used many times, without a derivative.
+
+    Args:
+        weight: (M, K).
+        bias: (M,), or None for none.
+        num_rows: rows of what it is going to be multiplied with.
+
+    Returns:
+        `x (num_rows, K) -> x W^T + b`.
+    """
+    if _onednn_takes(weight):
+        ready = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), num_rows)
+        return lambda x: torch.ops.mkldnn._linear_pointwise(x, ready, bias, "none", [], "")
+    return lambda x: F.linear(x, weight, bias)
+
+
+def product(x: Tensor, weight: Tensor) -> Tensor:
+    """x W^T, once, without a derivative: (R, K) and (M, K) give (R, M)."""
+    if _onednn_takes(weight):
+        result: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], "")
+        return result
+    return x @ weight.t()
+
+
+def _onednn_takes(weight: Tensor) -> bool:
+    """Whether this torch has oneDNN's products, which are not among its promises, and they are for this matrix."""
+    return (
+        weight.dtype == torch.float32
+        and weight.device.type == "cpu"
+        and weight.numel() >= _WORTH_PACKING
+        and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+        and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+        and hasattr(torch.ops.mkldnn, "_reorder_linear_weight")
+    )
+
+
+_WORTH_PACKING = 1 << 15  # numbers in a matrix below which packing costs more than it wins

@@ -26,6 +26,7 @@ from torch.nn import functional as F
 
 from chargen import native
 from chargen.cells import CELLS, Cell, State
+from chargen.linear import packed, product
 
 
 class Lookup(NamedTuple):
@@ -109,11 +110,11 @@ class _ByHand(Function):
     def forward(
         ctx: Any, cell: Cell, gates_x: Tensor, weight_hh: Tensor, bias_hh: Tensor, *state: Tensor
     ) -> tuple[Tensor, ...]:
-        weight = weight_hh.t()
+        recurrence = packed(weight_hh, bias_hh, gates_x.shape[1])
         states: list[State] = [state]  # states[t] is the state before tick t
         saved = []
         for gates in gates_x.unbind(0):
-            gates_h = torch.addmm(bias_hh, states[-1][0], weight)  # (B, G*H)
+            gates_h = recurrence(states[-1][0])  # (B, G*H)
             state, kept = cell.step(gates, gates_h, states[-1])
             states.append(state)
             saved.append(kept)
@@ -133,14 +134,16 @@ class _ByHand(Function):
         previous = tuple(part[:-1] for part in trajectory)
         slopes = cell.slopes(saved, previous, tuple(part[1:] for part in trajectory))
 
+        back = packed(weight_hh.t(), None, grad_outputs.shape[1])
         grad_gates_x, grad_gates_h = [], []
         grad_state: State = grad_last
         for grad_output, *slope in reversed(
             list(zip(grad_outputs.unbind(0), *(s.unbind(0) for s in slopes), strict=True))
         ):
             grad_state = (grad_state[0] + grad_output, *grad_state[1:])
-            grad_x, grad_h, (grad_hidden, *grad_rest) = cell.step_backward(grad_state, tuple(slope))
-            grad_state = (torch.addmm(grad_hidden, grad_h, weight_hh), *grad_rest)
+            grad_x, grad_h, direct, others = cell.step_backward(grad_state, tuple(slope))
+            through = back(grad_h)
+            grad_state = (through if direct is None else through.add_(direct), *others)
             grad_gates_x.append(grad_x)
             grad_gates_h.append(grad_h)
 
@@ -149,7 +152,7 @@ class _ByHand(Function):
         window_x = torch.stack(grad_gates_x)  # (T, B, G*H)
         window_h = window_x if grad_gates_h[0] is grad_gates_x[0] else torch.stack(grad_gates_h)
         over_time = window_h.flatten(0, 1)  # (T*B, G*H)
-        grad_weight = over_time.t() @ previous[0].flatten(0, 1)  # (G*H, H), the one product
+        grad_weight = product(over_time.t(), previous[0].flatten(0, 1).t())  # (G*H, H), the one product
         return None, window_x, grad_weight, over_time.sum(0), *grad_state
 
 
