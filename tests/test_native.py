@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -167,6 +168,47 @@ def test_a_run_is_deterministic(name: str) -> None:
     first = outcome(unroll_native, cell, inputs, ids)
     for _ in range(3):
         assert all(map(torch.equal, outcome(unroll_native, cell, inputs, ids), first))
+
+
+@pytest.mark.parametrize("num_threads", [1, 2, 5])
+def test_threads_of_its_own_change_nothing(num_threads: int) -> None:
+    """More of them than lanes or processors, too, and again and again."""
+    cell = CELLS["gru"]
+    inputs, ids = problem(cell, 3, 50, 9, looked_up=True)
+    want = outcome(unroll_native, cell, inputs, ids)
+    with native.own_threads(num_threads):
+        assert native.threads(7) == num_threads
+        for _ in range(200):
+            assert all(map(torch.equal, outcome(unroll_native, cell, inputs, ids), want))
+    assert native.threads(7) == 7
+
+
+def test_several_callers_at_once() -> None:
+    """Threads of Python that ask for the same helpers take turns."""
+    cell = CELLS["lstm"]
+    inputs, ids = problem(cell, 4, 33, 20, looked_up=True)
+    want = outcome(unroll_native, cell, inputs, ids)
+    with native.own_threads(2), ThreadPoolExecutor(4) as pool:
+        for got in pool.map(lambda _: outcome(unroll_native, cell, inputs, ids), range(40)):
+            assert all(map(torch.equal, got, want))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_a_forked_process_has_helpers_of_its_own() -> None:
+    code = """
+import os, torch
+from chargen import native
+from chargen.linear import linear_native
+x, w, b = torch.randn(64, 32), torch.randn(48, 32), torch.randn(48)
+with native.own_threads(2), torch.no_grad():
+    before = linear_native(x, w, b)
+    child = os.fork()
+    same = all(torch.equal(linear_native(x, w, b), before) for _ in range(50))
+    if child == 0:
+        os._exit(0 if same else 1)
+    assert same and os.waitpid(child, 0)[1] == 0
+"""
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, timeout=60)
 
 
 def test_an_id_beyond_the_table_is_refused() -> None:

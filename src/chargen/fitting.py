@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import math
@@ -9,6 +10,7 @@ import platform
 import shlex
 import signal
 import warnings
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from types import FrameType
@@ -20,12 +22,14 @@ import torch
 import yaml
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
+from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.callbacks import Callback, EarlyStopping, Timer
 from lightning.pytorch.loggers import Logger
 from rich.console import Console
 from rich.progress import Progress
 
 import chargen
+from chargen import native
 from chargen.callbacks import (
     VALIDATIONS,
     KeepBest,
@@ -128,7 +132,8 @@ def fit(
     else:
         if checkpoint is not None:
             metrics.cut_behind(checkpoint["global_step"])
-        _run(trainer, module, data, config.resume, save)
+        with _threads_for_kernels(trainer):
+            _run(trainer, module, data, config.resume, save)
         updates, seconds = trainer.global_step, clock.time_elapsed()
         if save.stop_signal is not None and (module.plan.total is None or updates < module.plan.total):
             resume = shlex.quote(f"resume={run_dir}")
@@ -278,6 +283,21 @@ def _run(trainer: Trainer, module: CharLanguageModel, data: TextData, resume: st
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _threads_for_kernels(trainer: Trainer) -> Iterator[None]:
+    """Where the kernels do the work, the threads are theirs, and torch has one for the little that is left."""
+    threads = torch.get_num_threads()
+    if not (native.library() and isinstance(trainer.accelerator, CPUAccelerator) and threads > 1):
+        yield
+        return
+    torch.set_num_threads(1)
+    try:
+        with native.own_threads(threads):
+            yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _characters_seen(windows_seen: int, windows: int, config: TrainConfig, corpus: Corpus) -> int:

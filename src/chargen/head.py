@@ -76,9 +76,8 @@ class _Native(Function):
         p = outputs.new_empty(native.kernels().chargen_head_size(T * B, V))
         each = outputs.new_empty(T * B)
         arrays = (outputs, mask, weight, bias, targets, masked, p, each)
-        ctx.head = native.Head(
-            T * B, B, H, V, torch.get_num_threads(), IGNORED, *(None if a is None else a.data_ptr() for a in arrays)
-        )
+        sizes = (T * B, B, H, V, native.threads(torch.get_num_threads()), IGNORED)
+        ctx.head = native.Head(*sizes, *(None if array is None else array.data_ptr() for array in arrays))
         native.check(native.kernels().chargen_head_forward(byref(ctx.head)))
         ctx.kept = (masked, p, each, targets)
         ctx.save_for_backward(outputs, weight, bias, *([] if mask is None else [mask]))

@@ -50,9 +50,8 @@ class _Native(Function):
         x, weight, bias = x.contiguous(), weight.contiguous(), bias.contiguous()
         M, K = weight.shape
         y = x.new_empty(*x.shape[:-1], M)
-        ctx.linear = native.Linear(
-            x.numel() // K, K, M, torch.get_num_threads(), *(part.data_ptr() for part in (x, weight, bias, y))
-        )
+        sizes = (x.numel() // K, K, M, native.threads(torch.get_num_threads()))
+        ctx.linear = native.Linear(*sizes, *(part.data_ptr() for part in (x, weight, bias, y)))
         native.check(native.kernels().chargen_linear_forward(byref(ctx.linear)))
         ctx.save_for_backward(x, weight, bias)
         return y

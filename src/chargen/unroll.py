@@ -228,7 +228,7 @@ def _run(
     saved = table.new_empty(size) if spare is None else _SPARE.pop(spare)
     outputs, last = table.new_empty(T, B, H), [torch.empty_like(part) for part in state]
     window = native.Window(
-        number, T, B, H, torch.get_num_threads(), keep, len(table),
+        number, T, B, H, native.threads(torch.get_num_threads()), keep, len(table),
         None if ids is None else ids.data_ptr(),
         table.data_ptr(), weight_hh.data_ptr(), bias_hh.data_ptr(), *_pair([part.data_ptr() for part in state]),
         outputs.data_ptr(), _pair([part.data_ptr() for part in last])[1], saved.data_ptr(),

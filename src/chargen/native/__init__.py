@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from ctypes import POINTER, Structure, c_char_p, c_double, c_float, c_int, c_int64, c_void_p
 from functools import cache
 from pathlib import Path
@@ -105,6 +106,7 @@ class Choosing(Structure):
 
 _FUNCTIONS: Sequence[tuple[str, Any, list[Any]]] = (
     ("chargen_use", c_char_p, [c_char_p]),
+    ("chargen_own_threads", None, [c_int]),
     ("chargen_using", c_char_p, []),
     ("chargen_instruction_sets", c_char_p, []),
     ("chargen_saved_size", c_int64, [c_int64] * 5),
@@ -157,6 +159,32 @@ def kernels() -> ctypes.CDLL:
     found = library()
     assert found is not None
     return found
+
+
+_own_threads = 0
+
+
+def threads(of_torch: int) -> int:
+    """How many threads a kernel takes: as many as torch, or those of `own_threads`."""
+    return _own_threads or of_torch
+
+
+@contextmanager
+def own_threads(number: int) -> Iterator[None]:
+    """Within, kernels take so many threads of their own instead of torch's.
+
+    It goes together with a torch that is told to take one, and makes the two independent of another program that
+    wants a processor: torch's threads wait for each other at the end of every operation, however small, while a kernel
+    waits for no thread that is not running.
+    """
+    global _own_threads
+    _own_threads = number
+    kernels().chargen_own_threads(True)
+    try:
+        yield
+    finally:
+        _own_threads = 0
+        kernels().chargen_own_threads(False)
 
 
 def takes(tensors: Iterable[Any]) -> bool:

@@ -3,12 +3,14 @@
 #include "kernels.h"
 
 #include <atomic>
+#include <condition_variable>
 #include <cstdlib>
+#include <mutex>
 #include <string>
 #include <thread>
-#include <vector>
 #if !defined(_WIN32)
 #include <dlfcn.h>
+#include <unistd.h>
 #endif
 
 // ------------------------------------------------------------------------------- memory
@@ -51,24 +53,107 @@ float* Scratch::get() const {
 // ------------------------------------------------------------------------------- threads
 
 namespace {
-struct Work {
-    int64_t n;
-    Share f;
-    void* data;
-    std::atomic<int64_t> next{0};
+
+// Threads that help the one that asks, if they get a processor. It takes whatever shares they have not taken, and
+// then waits for none but those under way: a helper that another process keeps from running is not missed.
+class Helpers {
+  public:
+    void run(int64_t n, Share f, void* data) {
+        const std::lock_guard<std::mutex> one_at_a_time(asking_);
+        grow(n - 1);
+        f_ = f, data_ = data;
+        // The number of the work and its shares are one word: a helper that comes late takes none of the next work's.
+        const uint64_t number = (work_.load(std::memory_order_relaxed) >> 32) + 1;
+        work_.store(number << 32 | uint64_t(n));
+        if (asleep_.load() > 0) {  // one that falls asleep only now looks at the work once more
+            const std::lock_guard<std::mutex> lock(sleeping_);
+            wake_.notify_all();
+        }
+        while (take(number)) {}
+        for (int spins = 0; under_way_.load(std::memory_order_acquire) > 0; ++spins)
+            if (spins > SPINS) std::this_thread::yield();  // the processor is free for the helper that is missing
+            else pause();
+    }
+
+  private:
+    static constexpr int SPINS = 2000;  // some ten microseconds
+
+    static void pause() {
+#if defined(__x86_64__)
+        __builtin_ia32_pause();
+#endif
+    }
+
+    // Takes a share of that work, does it, and says whether there was one. Shares are counted down in the low half.
+    bool take(uint64_t number) {
+        uint64_t seen = work_.load(std::memory_order_acquire);
+        for (;;) {
+            const uint64_t left = seen & 0xffffffff;
+            if (seen >> 32 != number || left == 0) return false;
+            under_way_.fetch_add(1, std::memory_order_acq_rel);
+            if (work_.compare_exchange_weak(seen, seen - 1, std::memory_order_acq_rel)) {
+                f_(data_, int64_t(left) - 1);
+                under_way_.fetch_sub(1, std::memory_order_release);
+                return true;
+            }
+            under_way_.fetch_sub(1, std::memory_order_release);
+        }
+    }
+
+    void grow(int64_t helpers) {
+        for (; num_helpers_ < helpers; ++num_helpers_) std::thread([this] { help(); }).detach();
+    }
+
+    void help() {
+        uint64_t done = 0;  // the number of the last work seen
+        for (;;) {
+            uint64_t number = work_.load(std::memory_order_acquire) >> 32;
+            for (int spins = 0; number == done && spins < SPINS; ++spins) {
+                pause();
+                number = work_.load(std::memory_order_acquire) >> 32;
+            }
+            if (number == done) {
+                std::unique_lock<std::mutex> lock(sleeping_);
+                asleep_.fetch_add(1);
+                wake_.wait(lock, [&] { return work_.load() >> 32 != done; });
+                asleep_.fetch_sub(1);
+                continue;
+            }
+            done = number;
+            while (take(number)) {}
+        }
+    }
+
+    std::mutex asking_, sleeping_;
+    std::condition_variable wake_;
+    int64_t num_helpers_ = 0;
+    Share f_ = nullptr;
+    void* data_ = nullptr;
+    std::atomic<uint64_t> work_{0};
+    std::atomic<int64_t> under_way_{0}, asleep_{0};
 };
 
-// Takes shares until none is left, so that all get done however many threads there turn out to be.
-void take_shares(void* work) {
-    auto* w = static_cast<Work*>(work);
-    for (int64_t i; (i = w->next.fetch_add(1)) < w->n;) w->f(w->data, i);
+// Never destroyed, for its threads end with the process; made anew in a process that was forked, where they are not.
+Helpers& helpers() {
+    static Helpers* made = nullptr;
+    static long made_by = 0;
+    static std::mutex making;
+    const std::lock_guard<std::mutex> lock(making);
+#if defined(_WIN32)
+    const long here = 1;
+#else
+    const long here = long(getpid());
+#endif
+    if (made_by != here) made = new Helpers, made_by = here;
+    return *made;
 }
+}  // namespace
 
+// torch's own threads, where it has loaded them as GNU OpenMP: while it uses them they spin for a while after each
+// of its operations, and helpers beside them would have to share the processors with that.
 using OpenMP = void (*)(void (*)(void*), void*, unsigned, unsigned);
 
-// torch's own threads, where it has loaded them as GNU OpenMP: they spin for a while after each of its
-// operations, and threads beside them would have to share a core with that.
-OpenMP torch_threads() {
+static OpenMP torch_threads() {
 #if defined(_WIN32)
     return nullptr;
 #else
@@ -76,20 +161,26 @@ OpenMP torch_threads() {
     return found;
 #endif
 }
-}  // namespace
+
+static std::atomic<bool> own_threads{false};
+
+EXPORT void chargen_own_threads(int own) { own_threads = own != 0; }
 
 void in_parallel(int64_t n, Share f, void* data) {
-    Work work{n, f, data};
-    if (n == 1) {
-        take_shares(&work);
-    } else if (OpenMP run = torch_threads()) {
-        run(take_shares, &work, unsigned(n), 0);
-    } else {
-        std::vector<std::thread> others;
-        for (int64_t i = 1; i < n; ++i) others.emplace_back(take_shares, &work);
-        take_shares(&work);
-        for (auto& other : others) other.join();
-    }
+    const OpenMP torch = own_threads ? nullptr : torch_threads();
+    if (n == 1) return f(data, 0);
+    if (!torch) return helpers().run(n, f, data);
+    struct Work {
+        int64_t n;
+        Share f;
+        void* data;
+        std::atomic<int64_t> next{0};
+    } work{n, f, data};
+    const auto take_shares = [](void* shared) {  // until none is left, however many threads there turn out to be
+        auto* w = static_cast<Work*>(shared);
+        for (int64_t i; (i = w->next.fetch_add(1)) < w->n;) w->f(w->data, i);
+    };
+    torch(take_shares, &work, unsigned(n), 0);
 }
 
 // ------------------------------------------------------------------------------- instruction sets
