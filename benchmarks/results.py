@@ -1,7 +1,7 @@
 """Runs every benchmark, one after the other, and writes RESULTS.md.
 
 Each script runs in a process of its own. One that fails, or is not there, is named in its place; the
-tables of the others are not lost.
+tables of the others are not lost. The table in short, which stands first, is the one of the README.
 """
 
 from __future__ import annotations
@@ -12,18 +12,22 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from measure import described, first_sentence, machine, taken
+from measure import described, first_sentence, machine, markdown, taken
 
 HERE = Path(__file__).resolve().parent
 FIRST = ("bench_unroll.py", "bench_training.py")
 """Scripts in the order in which they are read; others follow by name."""
 
 
-def section(script: Path, options: Sequence[str]) -> str:
-    """Runs a script: its heading, the command that does it again, its table or why there is none."""
+def section(script: Path, options: Sequence[str], results: dict[str, Any]) -> str:
+    """Runs a script: its heading, the command that does it again, its table or why there is none.
+
+    What it measured goes into `results` under its name.
+    """
     command = f"`python benchmarks/{' '.join([script.name, *options])}`"
     if not script.is_file():
         return f"## {script.name}\n\nThere is no such script."
@@ -38,8 +42,45 @@ def section(script: Path, options: Sequence[str]) -> str:
         if run.returncode:
             reason = (run.stderr.strip().splitlines() or ["it said nothing"])[-1].replace(f"{HERE.parent}/", "")
             return f"## {heading}\n\n{command} failed with exit code {run.returncode}: `{reason}`"
-        result = json.loads(file.read_text(encoding="utf-8"))
+        result = results[script.stem] = json.loads(file.read_text(encoding="utf-8"))
     return f"## {heading}\n\n{command}, {taken(result)}\n\n{run.stdout.strip()}"
+
+
+def in_short(results: Mapping[str, Any]) -> str:
+    """What a reader wants to know first, of the scripts that ran."""
+    rows: list[tuple[str, str, str, str]] = []
+
+    def row(what: str, ours: float, other: str, theirs: float) -> None:
+        rows.append((what, _rounded(ours), f"{other} {_rounded(theirs)}", f"{ours / theirs:.1f} x"))
+
+    if training := results.get("bench_training"):
+        for cell, name in (("gru", "nn.GRU"), ("lstm", "nn.LSTM")):
+            speeds = training["cells"][cell]["chars_per_second"]
+            row(f"training, {cell} 256", speeds["chargen train"], f"bare loop over `{name}`", speeds["torch.nn loop"])
+        speeds = training["cells"]["gru"]["chars_per_second"]
+        row("training, gru 256", speeds["chargen train"], "GPT of 0.8 M", speeds["baby GPT"])
+    if sampling := results.get("bench_sampling"):
+        (speeds,) = (p["speeds"] for p in sampling["points"] if (p["cell"], p["hidden"]) == ("lstm", 256))
+        if "float32" in speeds:
+            row("sampling, lstm 256, one core", speeds["float32"], "loop over `nn.LSTM`", speeds["torch loop"])
+            row("the same in bytes", speeds["int8"], "loop over `nn.LSTM`", speeds["torch loop"])
+            many = speeds["float32, 64 streams"]
+            row("64 samples side by side", many, "loop over `nn.LSTM`", speeds["torch loop"])
+        if training:
+            row("sampling, lstm 256", speeds["float32"], "GPT of 0.8 M", training["baby_gpt_sampling"])
+    if encoding := results.get("bench_encoding"):
+        for text in ("ASCII alone", "Chinese"):
+            speeds = encoding["texts"][text]["million_symbols_per_second"]
+            row(f"file to ids, {text}", 1e6 * speeds["prepare"], "`tokenizers`", 1e6 * speeds["tokenizers"])
+    return markdown(("characters/s", "chargen", "beside it", ""), rows)
+
+
+def _rounded(number: float) -> str:
+    """Three digits, for a person."""
+    for size, letter in ((1e6, " M"), (1e3, " k")):
+        if number >= size:
+            return f"{float(f'{number / size:.3g}'):g}{letter}"
+    return f"{number:.3g}"
 
 
 def main() -> None:
@@ -49,14 +90,15 @@ def main() -> None:
     options = ["--quick"] if parser.parse_args().quick else []
     found = machine()
     scripts = dict.fromkeys([*FIRST, *sorted(file.name for file in HERE.glob("bench_*.py"))])
-    sections = [section(HERE / name, options) for name in scripts]
+    results: dict[str, Any] = {}
+    sections = [section(HERE / name, options, results) for name in scripts]
     how = "Quick runs: few points, few rounds. " if options else ""
     head = (
         "# Results\n\n"
         f"Written by `make bench{' ARGS=--quick' if options else ''}`. {how}Absolute times wander on a shared machine: "
         f"read ratios.\n\n{described(found)}."
     )
-    (HERE / "RESULTS.md").write_text("\n\n".join([head, *sections]) + "\n", encoding="utf-8")
+    (HERE / "RESULTS.md").write_text("\n\n".join([head, in_short(results), *sections]) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -67,5 +67,13 @@ def test_links_lead_somewhere(readme: str) -> None:
         assert target.startswith("http") or (ROOT / target).exists(), target
 
 
+@pytest.mark.parametrize("readme", READMES)
+def test_the_table_of_speeds_is_the_measured_one(readme: str) -> None:
+    rows = [line for line in (ROOT / readme).read_text(encoding="utf-8").splitlines() if re.search(r" x \|$", line)]
+    assert len(rows) >= 5
+    measured = (ROOT / "benchmarks" / "RESULTS.md").read_text(encoding="utf-8").splitlines()
+    assert not set(rows) - set(measured)
+
+
 def test_both_languages_show_the_same_commands() -> None:
     assert commands(READMES[0]) == commands(READMES[1])

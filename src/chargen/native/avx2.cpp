@@ -24,7 +24,7 @@ inline __m256i add_products_avx2(__m256i sum, const float* x, const int8_t* w) {
 }
 #define ADD_PRODUCTS(sum, x, w) (IntVec) add_products_avx2((__m256i)(sum), x, w)
 
-constexpr int LANES = 8;                             // floats in a vector
+constexpr int LANES = 8;                              // floats in a vector
 constexpr int ROWS = 4, PANEL = 3;                    // of a tile of the forward and the backward product
 constexpr int GRADIENT_ROWS = 4, GRADIENT_PANEL = 3;  // of a tile of the weights' gradient
 #include "simd.h"
@@ -39,7 +39,8 @@ constexpr int GRADIENT_ROWS = 4, GRADIENT_PANEL = 3;  // of a tile of the weight
 
 static bool supported() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
 
-const Kernels avx2_kernels{"avx2", supported, saved_size, forward, backward, linear_forward, linear_backward, head_size, head_forward, head_backward, LANES, PANEL, read_text, write_text};
+const Kernels avx2_kernels{"avx2",    supported,    saved_size,    forward, backward, linear_forward, linear_backward,
+                           head_size, head_forward, head_backward, LANES,   PANEL,    read_text,      write_text};
 
 #if defined(__clang__)
 #pragma clang attribute pop

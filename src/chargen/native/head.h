@@ -41,7 +41,8 @@ static int head_forward(const Head& w) {
     if (!packed) return NO_MEMORY;
     const int64_t stride = logits_stride(w.V);
     in_parallel(w.threads, [&](int64_t i) {
-        pack_forward(w.weight, w.bias, s, packed.get(), s.blocks(w.V) * i / w.threads, s.blocks(w.V) * (i + 1) / w.threads);
+        pack_forward(w.weight, w.bias, s, packed.get(), s.blocks(w.V) * i / w.threads,
+                     s.blocks(w.V) * (i + 1) / w.threads);
     });
     in_parallel(w.threads, [&](int64_t i) {
         const int64_t from = w.rows * i / w.threads, to = w.rows * (i + 1) / w.threads;

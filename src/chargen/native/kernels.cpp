@@ -69,10 +69,13 @@ class Helpers {
             const std::lock_guard<std::mutex> lock(sleeping_);
             wake_.notify_all();
         }
-        while (take(number)) {}
+        while (take(number)) {
+        }
         for (int spins = 0; under_way_.load(std::memory_order_acquire) > 0; ++spins)
-            if (spins > SPINS) std::this_thread::yield();  // the processor is free for the helper that is missing
-            else pause();
+            if (spins > SPINS)
+                std::this_thread::yield();  // the processor is free for the helper that is missing
+            else
+                pause();
     }
 
   private:
@@ -120,7 +123,8 @@ class Helpers {
                 continue;
             }
             done = number;
-            while (take(number)) {}
+            while (take(number)) {
+            }
         }
     }
 

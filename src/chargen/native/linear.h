@@ -4,7 +4,7 @@
 // gradient. What a row comes to depends on neither.
 
 struct LinearShape {
-    int64_t rows, K, M;  // x is (rows, K), W is (M, K)
+    int64_t rows, K, M;                        // x is (rows, K), W is (M, K)
     static constexpr int64_t NEAR = 4 * ROWS;  // rows that stay in the nearest cache behind their product
     static constexpr int64_t PIECE = 256;      // rows whose part of a gradient a cache holds
 
@@ -14,18 +14,13 @@ struct LinearShape {
 };
 
 // Panels of W^T: vectors of M side by side, over all of K, and the bias in vectors behind them.
-static void pack_forward(const float* weight, const float* bias, LinearShape s, float* packed, int64_t from, int64_t to) {
+static void pack_forward(const float* weight, const float* bias, LinearShape s, float* packed, int64_t from,
+                         int64_t to) {
     float* packed_bias = packed + s.blocks(s.M) * s.K * LANES;
     for (int64_t m = from; m < to; ++m) {
         const int64_t panel = m / PANEL * PANEL, C = s.width(s.M, panel), n = s.part(s.M, m);
         float* out = packed + (panel * s.K + (m - panel)) * LANES;
-        for (int64_t k = 0; k < s.K; k += LANES) {
-            const int64_t columns = s.part(s.K, k / LANES);
-            Vec square[LANES] = {};
-            for (int64_t e = 0; e < n; ++e) square[e] = load(weight + (m * LANES + e) * s.K + k, columns);
-            transpose(square);
-            for (int64_t i = 0; i < columns; ++i) store(out + (k + i) * C * LANES, square[i]);
-        }
+        put_transposed(weight + m * LANES * s.K, n, s.K, out, C * LANES);
         store(packed_bias + m * LANES, bias ? load(bias + m * LANES, n) : Vec{});
     }
 }
@@ -75,7 +70,10 @@ static void add_outer(const float* d, const float* x, int64_t num, int64_t rows,
                 for (int c = 0; c < C; ++c) sum[r][c] += d[i * LANES + r] * v[c];
         }
     };
-    columns >= C * LANES ? add(Exactly<C * LANES>()) : add(Part{columns});
+    if (columns >= C * LANES)
+        add(Exactly<C * LANES>());
+    else
+        add(Part{columns});
     for (int r = 0; r < rows; ++r)
         for (int c = 0; c < C; ++c) store(grad + r * s.K + c * LANES, sum[r][c], columns - c * LANES);
 }
@@ -98,9 +96,10 @@ static void weight_gradient(const float* dy, int64_t dy_stride, const float* x, 
                 for (int64_t k = 0; k < s.blocks(s.K); k += GRADIENT_PANEL) {
                     const int64_t left = s.blocks(s.K) - k;
                     with_vectors<GRADIENT_PANEL>(left < GRADIENT_PANEL ? left : GRADIENT_PANEL, [&](auto C) {
-                        add_outer<GRADIENT_ROWS, C.value>(
-                            near + row, x + begin * s.K + k * LANES, num, n - row < GRADIENT_ROWS ? n - row : GRADIENT_ROWS,
-                            s.K - k * LANES, s, begin == 0, grad_weight + (m * LANES + row) * s.K + k * LANES);
+                        add_outer<GRADIENT_ROWS, C.value>(near + row, x + begin * s.K + k * LANES, num,
+                                                          n - row < GRADIENT_ROWS ? n - row : GRADIENT_ROWS,
+                                                          s.K - k * LANES, s, begin == 0,
+                                                          grad_weight + (m * LANES + row) * s.K + k * LANES);
                     });
                 }
         }
@@ -119,7 +118,8 @@ static int linear_forward(const Linear& w) {
     Scratch packed(packed_forward_size(s)), near(stride == w.M ? 0 : w.threads * s.NEAR * stride);
     if (!packed || !near) return NO_MEMORY;
     in_parallel(w.threads, [&](int64_t i) {
-        pack_forward(w.weight, w.bias, s, packed.get(), s.blocks(w.M) * i / w.threads, s.blocks(w.M) * (i + 1) / w.threads);
+        pack_forward(w.weight, w.bias, s, packed.get(), s.blocks(w.M) * i / w.threads,
+                     s.blocks(w.M) * (i + 1) / w.threads);
     });
     in_parallel(w.threads, [&](int64_t i) {
         const int64_t from = w.rows * i / w.threads, to = w.rows * (i + 1) / w.threads;

@@ -3,7 +3,7 @@
 #include "kernels.h"
 
 namespace {
-constexpr int LANES = 4;                             // floats in a vector
+constexpr int LANES = 4;                              // floats in a vector
 constexpr int ROWS = 4, PANEL = 3;                    // of a tile of the forward and the backward product
 constexpr int GRADIENT_ROWS = 4, GRADIENT_PANEL = 3;  // of a tile of the weights' gradient
 #include "simd.h"
@@ -18,4 +18,6 @@ constexpr int GRADIENT_ROWS = 4, GRADIENT_PANEL = 3;  // of a tile of the weight
 
 static bool supported() { return true; }
 
-const Kernels portable_kernels{"portable", supported, saved_size, forward, backward, linear_forward, linear_backward, head_size, head_forward, head_backward, LANES, PANEL, read_text, write_text};
+const Kernels portable_kernels{"portable",     supported,       saved_size, forward,      backward,
+                               linear_forward, linear_backward, head_size,  head_forward, head_backward,
+                               LANES,          PANEL,           read_text,  write_text};

@@ -88,3 +88,14 @@ static inline void transpose(Vec* v) {
         transpose<2 * HALF>(v);
     }
 }
+
+// The first n of LANES rows of K numbers, transposed: the k-th of each at out + k * apart, zeros for the others.
+static void put_transposed(const float* rows, int64_t n, int64_t K, float* out, int64_t apart) {
+    for (int64_t k = 0; k < K; k += LANES) {
+        const int64_t columns = K - k < LANES ? K - k : LANES;
+        Vec square[LANES] = {};
+        for (int64_t e = 0; e < n; ++e) square[e] = load(rows + e * K + k, columns);
+        transpose(square);
+        for (int64_t i = 0; i < columns; ++i) store(out + (k + i) * apart, square[i]);
+    }
+}

@@ -85,12 +85,14 @@ struct Product {
                 for (int c = 0; c < PANEL; ++c) {
                     const int8_t* here = w + (p * num_fours * PANEL + c) * LANES * 4;
                     for (int r = 0; r < R; ++r)
-                        sum[r][p * PANEL + c] = add_products(sum[r][p * PANEL + c], rows + r * in_bytes(K) + 1 + k, here);
+                        sum[r][p * PANEL + c] =
+                            add_products(sum[r][p * PANEL + c], rows + r * in_bytes(K) + 1 + k, here);
                 }
         for (int r = 0; r < R; ++r)
             for (int i = 0; i < P * PANEL; ++i)
                 store(out + (r * vectors + v + i) * LANES,
-                      __builtin_convertvector(sum[r][i], Vec) * (load(m.scale + (v + i) * LANES) * rows[r * in_bytes(K)]) +
+                      __builtin_convertvector(sum[r][i], Vec) *
+                              (load(m.scale + (v + i) * LANES) * rows[r * in_bytes(K)]) +
                           load(m.bias + (v + i) * LANES));
     }
 };
@@ -158,7 +160,9 @@ static double keep_likeliest(const Choosing& choice, int64_t V, double sum, floa
     // A heap gives the likeliest one by one, so that a large vocabulary is not sorted for a few of it. Those that
     // it has given stand behind it, the first at the very end.
     int64_t size = V;
-    const auto before = [&](int64_t a, int64_t b) { return weights[a] > weights[b] || (weights[a] == weights[b] && a < b); };
+    const auto before = [&](int64_t a, int64_t b) {
+        return weights[a] > weights[b] || (weights[a] == weights[b] && a < b);
+    };
     const auto swap = [&](int64_t a, int64_t b) {
         const int64_t id = order[a];
         order[a] = order[b];

@@ -82,7 +82,8 @@ static inline IntVec add_products(IntVec sum, const float* x, const int8_t* w) {
     const auto* bytes = reinterpret_cast<const uint8_t*>(x);
     IntVec fours;
     memcpy(&fours, w, sizeof fours);
-    for (int i = 0; i < 4; ++i) sum += int32_t(bytes[i]) * ((fours << (24 - 8 * i)) >> 24);  // each lane's byte i, with its sign
+    for (int i = 0; i < 4; ++i)
+        sum += int32_t(bytes[i]) * ((fours << (24 - 8 * i)) >> 24);  // each lane's byte i, with its sign
     return sum;
 }
 #else

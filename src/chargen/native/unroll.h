@@ -51,14 +51,7 @@ struct Unroll {
                 const int64_t C = vectors - panel < PANEL ? vectors - panel : PANEL;
                 float* out = packed + (group * G + panel) * s.H * LANES + (place - panel) * LANES;
                 const int64_t n = s.in_block(j);
-                const float* w = weight + (g * s.H + j * LANES) * s.H;
-                for (int64_t k = 0; k < s.H; k += LANES) {
-                    const int64_t columns = s.H - k < LANES ? s.H - k : LANES;
-                    Vec square[LANES] = {};
-                    for (int64_t e = 0; e < n; ++e) square[e] = load(w + e * s.H + k, columns);
-                    transpose(square);
-                    for (int64_t i = 0; i < columns; ++i) store(out + (k + i) * C * LANES, square[i]);
-                }
+                put_transposed(weight + (g * s.H + j * LANES) * s.H, n, s.H, out, C * LANES);
                 store(bias + (group * G + place) * LANES, load(bias_hh + g * s.H + j * LANES, n));
             }
     }
@@ -164,9 +157,11 @@ struct Unroll {
                         const float* through = t < s.T - 1 ? sums + (j - group) * LANES : nullptr;
                         float *dh_here = dh + j * lanes * LANES, *dc_here = dc + j * lanes * LANES;
                         if (t >= 0)
-                            steps_backward(t, j, size, from, to, through, vectors * LANES, grad_outputs, dh_here, dc_here);
+                            steps_backward(t, j, size, from, to, through, vectors * LANES, grad_outputs, dh_here,
+                                           dc_here);
                         else
-                            first_state(j, size, from, to, through, vectors * LANES, dh_here, dc_here, grad_h0, grad_c0);
+                            first_state(j, size, from, to, through, vectors * LANES, dh_here, dc_here, grad_h0,
+                                        grad_c0);
                     });
             }
     }
@@ -184,7 +179,8 @@ struct Unroll {
             if (grad_outputs) grad += load(grad_outputs + now, size.n);
             for (int i = 0; i < Cell::kept; ++i) k[i] = load(kept(t) + i * apart + at);
             if (Cell::has_c) c_before = load(cells(t) + at), c = load(cells(t + 1) + at), grad_c = load(dc);
-            Cell::step_backward(k, load(before(t) + there, size.n), load(outputs + now, size.n), c_before, c, grad, grad_c);
+            Cell::step_backward(k, load(before(t) + there, size.n), load(outputs + now, size.n), c_before, c, grad,
+                                grad_c);
             for (int i = 0; i < Cell::kept; ++i) store(kept(t) + i * apart + at, k[i]);
             store(dh, grad);
             if (Cell::has_c) store(dc, grad_c);
@@ -192,8 +188,8 @@ struct Unroll {
     }
 
     template <class Size>
-    void first_state(int64_t j, Size size, int64_t from, int64_t to, const float* through, int64_t stride, const float* dh,
-                     const float* dc, float* grad_h0, float* grad_c0) const {
+    void first_state(int64_t j, Size size, int64_t from, int64_t to, const float* through, int64_t stride,
+                     const float* dh, const float* dc, float* grad_h0, float* grad_c0) const {
         for (int64_t b = from; b < to; ++b, dh += LANES, dc += LANES) {
             store(grad_h0 + b * s.H + j * LANES, load(dh) + load(through + (b - from) * stride), size.n);
             if (Cell::has_c) store(grad_c0 + b * s.H + j * LANES, load(dc), size.n);
@@ -224,12 +220,13 @@ struct Unroll {
             for (int64_t item = from; item < to; ++item) {
                 const int64_t g = item / s.blocks(), j = item % s.blocks();
                 for (int64_t r = 0; r < num_rows; ++r)
-                    store(grad_x + r * G * s.H + g * s.H + j * LANES, load(rows + ((item - from) * num_rows + r) * LANES),
-                          s.in_block(j));
+                    store(grad_x + r * G * s.H + g * s.H + j * LANES,
+                          load(rows + ((item - from) * num_rows + r) * LANES), s.in_block(j));
             }
     }
 
-    void sum_inputs(int64_t begin, int64_t end, int64_t g, int64_t j, float* rows, float* grad_bias, float* grad_x) const {
+    void sum_inputs(int64_t begin, int64_t end, int64_t g, int64_t j, float* rows, float* grad_bias,
+                    float* grad_x) const {
         const int64_t n = s.in_block(j);
         float* bias = grad_bias + g * s.H + j * LANES;
         Vec sum = begin ? load(bias, n) : Vec{};
@@ -252,7 +249,8 @@ struct Unroll {
 
     // GRADIENT_ROWS rows of dU, C vectors wide: += sum over ticks and lanes of d gates times h before.
     template <int C>
-    void outer(int64_t begin, int64_t end, int64_t g, int64_t j, int64_t row, int64_t column, float* grad_weight) const {
+    void outer(int64_t begin, int64_t end, int64_t g, int64_t j, int64_t row, int64_t column,
+               float* grad_weight) const {
         constexpr int R = GRADIENT_ROWS;
         const int64_t rows = s.in_block(j) - row < R ? s.in_block(j) - row : R, n = s.H - column * LANES;
         float* out = grad_weight + (g * s.H + j * LANES + row) * s.H + column * LANES;
@@ -272,7 +270,10 @@ struct Unroll {
                 }
             }
         };
-        n >= C * LANES ? add(Exactly<C * LANES>()) : add(Part{n});
+        if (n >= C * LANES)
+            add(Exactly<C * LANES>());
+        else
+            add(Part{n});
         for (int r = 0; r < rows; ++r)
             for (int c = 0; c < C; ++c) store(out + r * s.H + c * LANES, sum[r][c], n - c * LANES);
     }

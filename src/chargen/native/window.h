@@ -16,7 +16,8 @@ static Unroll<Cell> unroll_of(const Window& w) {
 
 static bool ids_are_rows(const Window& w) {
     uint64_t largest = 0;
-    for (int64_t i = 0; w.ids && i < w.T * w.B; ++i) largest = uint64_t(w.ids[i]) > largest ? uint64_t(w.ids[i]) : largest;
+    for (int64_t i = 0; w.ids && i < w.T * w.B; ++i)
+        largest = uint64_t(w.ids[i]) > largest ? uint64_t(w.ids[i]) : largest;
     return !w.ids || largest < uint64_t(w.num_rows);
 }
 
