@@ -492,7 +492,7 @@ def test_info_says_which_kernels_compute(
 
     code, out, _ = chargen("info")
     assert code == 0
-    for word in (__import__("torch").__version__, "threads", native.in_use() if native.library() else "not built"):
+    for word in ("torch", "threads", native.in_use() if native.library() else "none ("):
         assert word in out
     monkeypatch.setattr(native, "library", lambda: None)
     monkeypatch.setenv(native.VARIABLE, native.OFF)

@@ -15,7 +15,7 @@ from chargen import native
 
 SOURCES = sorted((ROOT / "src" / "chargen" / "native").glob("*.cpp"))
 SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer"]
-TESTS = ["test_native.py", "test_head.py", "test_sampling_native.py", "test_symbols.py"]
+TESTS = ["test_native.py", "test_linear.py", "test_head.py", "test_sampling_native.py", "test_symbols.py"]
 
 pytestmark = [
     pytest.mark.slow,

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import sysconfig
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from ctypes import POINTER, Structure, c_char_p, c_double, c_float, c_int, c_int64, c_void_p
@@ -135,22 +136,33 @@ def library() -> ctypes.CDLL | None:
         ValueError: `CHARGEN_NATIVE` names none that this machine has.
     """
     wanted = os.environ.get(VARIABLE, "")
-    built = [file for suffix in ("so", "pyd") for file in Path(__file__).parent.glob(f"_kernels*.{suffix}")]
+    if wanted == OFF:
+        return None
     if Path(wanted).is_file():
-        wanted, built = "", [Path(wanted)]
-    if wanted == OFF or not built:
+        wanted, built = "", [Path(wanted).absolute()]
+    else:  # there may be others, of another Python, and older
+        here, own = Path(__file__).parent, sysconfig.get_config_var("EXT_SUFFIX")
+        built = [file for file in here.glob("_kernels*") if file.suffix in (".so", ".pyd")]
+        built.sort(key=lambda file: (file.name != f"_kernels{own}", file.name))
+    found = next(filter(None, map(_loaded, built)), None)
+    if found is None:
         return None
-    try:
-        found = ctypes.CDLL(str(built[0].absolute()))
-    except OSError:  # built for another machine
-        return None
-    for name, result, arguments in _FUNCTIONS:
-        function = getattr(found, name)
-        function.restype, function.argtypes = result, arguments
     if wanted and found.chargen_use(wanted.encode()).decode() != wanted:
         raise ValueError(
             f"{VARIABLE}={wanted}: no such kernels here; write {', '.join(instruction_sets(found))} or {OFF}"
         )
+    return found
+
+
+def _loaded(file: Path) -> ctypes.CDLL | None:
+    """The kernels in a file; None if they are for another machine or of another version."""
+    try:
+        found = ctypes.CDLL(str(file))
+        for name, result, arguments in _FUNCTIONS:
+            function = getattr(found, name)
+            function.restype, function.argtypes = result, arguments
+    except (OSError, AttributeError):
+        return None
     return found
 
 

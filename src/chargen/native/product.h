@@ -76,8 +76,8 @@ static inline void swap_corners(Vec* v, std::integer_sequence<int, E...>) {
     for (int i = 0; i < LANES; ++i)
         if (!(i & HALF)) {
             const Vec x = v[i], y = v[i | HALF];
-            v[i] = __builtin_shufflevector(x, y, (E & HALF ? LANES + (E ^ HALF) : E)...);
-            v[i | HALF] = __builtin_shufflevector(x, y, (E & HALF ? LANES + E : E ^ HALF)...);
+            v[i] = SHUFFLE(x, y, (E & HALF ? LANES + (E ^ HALF) : E)...);
+            v[i | HALF] = SHUFFLE(x, y, (E & HALF ? LANES + E : E ^ HALF)...);
         }
 }
 

@@ -7,6 +7,13 @@
 using Vec = float __attribute__((vector_size(4 * LANES)));
 using IntVec = int32_t __attribute__((vector_size(4 * LANES)));
 
+// A vector of those numbers of two, counted through both.
+#if defined(__clang__) || __GNUC__ >= 12
+#define SHUFFLE(x, y, ...) __builtin_shufflevector(x, y, __VA_ARGS__)
+#else
+#define SHUFFLE(x, y, ...) __builtin_shuffle(x, y, IntVec{__VA_ARGS__})
+#endif
+
 static inline Vec load(const float* p) {
     Vec v;
     memcpy(&v, p, sizeof v);
