@@ -70,7 +70,7 @@ class Lanes:
             )
         if batch_size % num_ranks:
             raise ValueError(f"batch_size={batch_size}: must be a multiple of the {num_ranks} processes")
-        self.ids = ids
+        self.ids = np.asarray(ids)  # a plain view: every access to a memory map makes another one
         self.sequence_length = sequence_length
         lane_sizes = np.full(batch_size, num_targets // batch_size)
         lane_sizes[: num_targets % batch_size] += 1
@@ -94,11 +94,16 @@ class Lanes:
         begin = position * self.sequence_length
         end = min(begin + self.sequence_length, self._longest)
         ticks = np.arange(begin, end + 1)
-        places = np.minimum(self._starts[:, None] + ticks, len(self.ids) - 1)  # (B, T+1)
+        places = self._starts[:, None] + ticks  # (B, T+1)
+        last = end == self._longest
+        if last:
+            places = np.minimum(places, len(self.ids) - 1)
         ids = torch.from_numpy(self.ids[places].astype(np.int64))
-        targets = ids[:, 1:].clone()
-        targets[torch.from_numpy(ticks[:-1] >= self._sizes[:, None])] = IGNORED  # a lane is shorter than its neighbours
-        missing = self._num_shorter if end == self._longest else 0
+        targets = ids[:, 1:]
+        if last:
+            targets = targets.clone()
+            targets[torch.from_numpy(ticks[:-1] >= self._sizes[:, None])] = IGNORED  # this lane is a shorter one
+        missing = self._num_shorter if last else 0
         return Batch(ids[:, :-1], targets, position == 0, self._batch_size * (end - begin) - missing)
 
 

@@ -79,7 +79,7 @@ class Helpers {
     }
 
   private:
-    static constexpr int SPINS = 2000;  // some ten microseconds
+    static constexpr int SPINS = 8000;  // some hundred microseconds: from one kernel of an update to the next
 
     static void pause() {
 #if defined(__x86_64__)

@@ -112,17 +112,20 @@ static void copy_rows(const float* from, int64_t from_stride, float* to, int64_t
             store(to + r * columns + j, load(from + r * from_stride + j), columns - j);
 }
 
+// A product that is done before others would have heard of it is not shared out.
+static int64_t threads_for(const Linear& w) { return w.rows * w.K * w.M < int64_t(1) << 22 ? 1 : w.threads; }
+
 static int linear_forward(const Linear& w) {
     const LinearShape s{w.rows, w.K, w.M};
+    const int64_t threads = threads_for(w);
     const int64_t stride = s.blocks(w.M) * LANES;
-    Scratch packed(packed_forward_size(s)), near(stride == w.M ? 0 : w.threads * s.NEAR * stride);
+    Scratch packed(packed_forward_size(s)), near(stride == w.M ? 0 : threads * s.NEAR * stride);
     if (!packed || !near) return NO_MEMORY;
-    in_parallel(w.threads, [&](int64_t i) {
-        pack_forward(w.weight, w.bias, s, packed.get(), s.blocks(w.M) * i / w.threads,
-                     s.blocks(w.M) * (i + 1) / w.threads);
+    in_parallel(threads, [&](int64_t i) {
+        pack_forward(w.weight, w.bias, s, packed.get(), s.blocks(w.M) * i / threads, s.blocks(w.M) * (i + 1) / threads);
     });
-    in_parallel(w.threads, [&](int64_t i) {
-        const int64_t from = w.rows * i / w.threads, to = w.rows * (i + 1) / w.threads;
+    in_parallel(threads, [&](int64_t i) {
+        const int64_t from = w.rows * i / threads, to = w.rows * (i + 1) / threads;
         for (int64_t begin = from; begin < to; begin += s.NEAR) {
             const int64_t rows = to - begin < s.NEAR ? to - begin : s.NEAR;
             float* y = stride == w.M ? w.y + begin * w.M : near.get() + i * s.NEAR * stride;
@@ -135,15 +138,16 @@ static int linear_forward(const Linear& w) {
 
 static int linear_backward(const Linear& w, const LinearGradients& g) {
     const LinearShape s{w.rows, w.K, w.M};
+    const int64_t threads = threads_for(w);
     const int64_t stride = s.blocks(w.K) * LANES;
-    Scratch packed(packed_backward_size(s)), near(w.threads * (s.NEAR * stride + s.PIECE * LANES));
+    Scratch packed(packed_backward_size(s)), near(threads * (s.NEAR * stride + s.PIECE * LANES));
     if (!packed || !near) return NO_MEMORY;
     const auto own = [&](int64_t i) { return near.get() + i * (s.NEAR * stride + s.PIECE * LANES); };
-    in_parallel(w.threads, [&](int64_t i) {
-        pack_backward(w.weight, s, packed.get(), s.blocks(w.K) * i / w.threads, s.blocks(w.K) * (i + 1) / w.threads);
+    in_parallel(threads, [&](int64_t i) {
+        pack_backward(w.weight, s, packed.get(), s.blocks(w.K) * i / threads, s.blocks(w.K) * (i + 1) / threads);
     });
-    in_parallel(w.threads, [&](int64_t i) {
-        const int64_t from = w.rows * i / w.threads, to = w.rows * (i + 1) / w.threads;
+    in_parallel(threads, [&](int64_t i) {
+        const int64_t from = w.rows * i / threads, to = w.rows * (i + 1) / threads;
         for (int64_t begin = from; begin < to; begin += s.NEAR) {
             const int64_t rows = to - begin < s.NEAR ? to - begin : s.NEAR;
             float* dx = stride == w.K ? g.x + begin * w.K : own(i);
@@ -151,8 +155,8 @@ static int linear_backward(const Linear& w, const LinearGradients& g) {
             if (stride != w.K) copy_rows(dx, stride, g.x + begin * w.K, rows, w.K);
         }
     });
-    in_parallel(w.threads, [&](int64_t i) {
-        weight_gradient(g.y, w.M, w.x, s, s.blocks(w.M) * i / w.threads, s.blocks(w.M) * (i + 1) / w.threads, own(i),
+    in_parallel(threads, [&](int64_t i) {
+        weight_gradient(g.y, w.M, w.x, s, s.blocks(w.M) * i / threads, s.blocks(w.M) * (i + 1) / threads, own(i),
                         g.weight, g.bias);
     });
     return OK;
