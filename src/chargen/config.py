@@ -55,7 +55,7 @@ class ModelConfig:
     hidden_size: int = setting(256, "H, width of a layer")
     num_layers: int = setting(1, "L, layers on top of each other")
     embedding_size: int = setting(64, "E, width of a character on its way in")
-    dropout: float = setting(0.2, "fraction of a layer's outputs dropped on their way up, one mask per window")
+    dropout: float = setting(0.3, "fraction of a layer's outputs dropped on their way up, one mask per window")
     residual: bool = setting(False, "add a layer's input to its output")
 
 
