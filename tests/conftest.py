@@ -4,17 +4,29 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+from chargen import native
 
 settings.register_profile("ci", derandomize=True)  # what lands must not depend on luck; at home it may look further
 settings.load_profile("ci" if os.environ.get("CI") else "default")
 
 ROOT = Path(__file__).resolve().parents[1]
 CELLS = ("rnn", "lstm", "gru")
+INSTRUCTION_SETS = native.instruction_sets(native.kernels()) if native.library() else []
+
+
+@pytest.fixture(params=INSTRUCTION_SETS)
+def instruction_set(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The kernels of each instruction set of this machine."""
+    native.use(request.param)
+    assert native.in_use() == request.param
+    yield request.param
+    native.use(None)
 
 
 @pytest.fixture

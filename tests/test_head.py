@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 import torch
+from conftest import INSTRUCTION_SETS
 from torch.nn import functional as F
 
 from chargen import native
 from chargen.head import IGNORED, nats, nats_native, nats_reference
 
 pytestmark = pytest.mark.skipif(native.library() is None, reason="the kernels were not built here")
-INSTRUCTION_SETS = native.instruction_sets(native.kernels()) if native.library() else ()
-
-
-@pytest.fixture(params=INSTRUCTION_SETS)
-def instruction_set(request: pytest.FixtureRequest) -> Iterator[None]:
-    native.use(request.param)
-    yield
-    native.use(None)
 
 
 def problem(

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+from conftest import INSTRUCTION_SETS
 from torch.nn import functional as F
 
 from chargen import native
 from chargen.linear import linear, linear_native, packed, product
 
 compiled = pytest.mark.skipif(native.library() is None, reason="the kernels were not built here")
-INSTRUCTION_SETS = native.instruction_sets(native.kernels()) if native.library() else ()
 
 
 def outcome(way, inputs: list[torch.Tensor]) -> list[torch.Tensor]:

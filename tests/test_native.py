@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 from conftest import CELLS as NAMES
+from conftest import INSTRUCTION_SETS
 
 from chargen import native
 from chargen.cells import CELLS, Cell
@@ -18,16 +20,7 @@ from chargen.model import StackedRNN
 from chargen.unroll import GatesX, Lookup, unroll, unroll_by_hand, unroll_native, unroll_reference
 
 pytestmark = pytest.mark.skipif(native.library() is None, reason="the kernels were not built here")
-INSTRUCTION_SETS = native.instruction_sets(native.kernels()) if native.library() else ()
 NUM_ROWS = 11
-
-
-@pytest.fixture(params=INSTRUCTION_SETS)
-def instruction_set(request: pytest.FixtureRequest) -> Iterator[str]:
-    native.use(request.param)
-    assert native.in_use() == request.param
-    yield request.param
-    native.use(None)
 
 
 @pytest.fixture
@@ -226,6 +219,17 @@ def test_a_second_derivative_of_a_window_is_refused() -> None:
     outputs.sum().backward(retain_graph=True)
     with pytest.raises(RuntimeError, match="once"):
         outputs.sum().backward()
+
+
+def test_a_window_that_is_not_differentiated_is_forgotten() -> None:
+    """No reference goes round in a circle, which would keep the whole window in memory."""
+    inputs, ids = problem(CELLS["lstm"], 2, 4, 3, looked_up=True)
+    table, weight, bias, *state = (part.requires_grad_() for part in inputs)
+    outputs, last = unroll_native(CELLS["lstm"], Lookup(table, ids), weight, bias, tuple(state))
+    node = weakref.ref(outputs.grad_fn)
+    assert node() is not None
+    del outputs, last
+    assert node() is None
 
 
 def test_outputs_that_were_written_to_are_noticed() -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 import torch
 from conftest import CELLS as NAMES
+from conftest import INSTRUCTION_SETS
 from hypothesis import given
 from hypothesis import strategies as st
 from test_sampling import choices
@@ -19,14 +18,6 @@ from chargen.sampling import PRECISIONS, Choice, NativeRNN, NumpyRNN, Writer, ge
 from chargen.tokenizer import END_ID, UNKNOWN_ID, Tokenizer
 
 pytestmark = pytest.mark.skipif(native.library() is None, reason="the kernels were not built here")
-INSTRUCTION_SETS = native.instruction_sets(native.kernels()) if native.library() else ()
-
-
-@pytest.fixture(params=INSTRUCTION_SETS)
-def instruction_set(request: pytest.FixtureRequest) -> Iterator[None]:
-    native.use(request.param)
-    yield
-    native.use(None)
 
 
 def portable(cell: str = "gru", H: int = 20, V: int = 13, num_layers: int = 2, residual: bool = True) -> Portable:

@@ -313,7 +313,6 @@ class NativeRNN:
         except (KeyError, ValueError, IndexError) as error:
             raise ValueError(f"the model's weights do not fit its settings ({error})") from None
         self.vocab_size = len(table)
-        self._num_values = L * (2 if cell == "lstm" else 1) * H  # of one sample's state
         self._state_shape = (L * (2 if cell == "lstm" else 1), H)
         self._network = native.Network(
             native.CELLS.index(cell), L, H, self.vocab_size, settings["residual"], self._lanes, self._address(table),

@@ -216,7 +216,7 @@ _MOST_SPARE = 8  # one for each layer of a run; those of another size leave as n
 def _run(
     cell: Cell, ids: Tensor | None, inputs: tuple[Tensor, ...], keep: bool
 ) -> tuple[Tensor, State, native.Window, tuple[Tensor, ...]]:
-    """Outputs, the state behind them, the window for its derivative, and the tensors it points into."""
+    """Outputs, the state behind them, the window for its derivative, and the other tensors it points into."""
     inputs = tuple(part.detach().contiguous() for part in inputs)
     ids = None if ids is None else ids.contiguous()
     table, weight_hh, bias_hh, *state = inputs
@@ -235,7 +235,7 @@ def _run(
     )  # fmt: skip
     native.check(kernels.chargen_forward(byref(window)))
     last[0].copy_(outputs[-1])
-    return outputs, tuple(last), window, (*inputs, outputs, *(() if ids is None else (ids,)), saved)
+    return outputs, tuple(last), window, (*inputs, *(() if ids is None else (ids,)), saved)
 
 
 def _pair(addresses: list[int]) -> tuple[int, int | None]:
