@@ -150,6 +150,7 @@ class Report(Callback):
         self.log_every = log_every
         self.line_seconds = line_seconds
         self.means: dict[str, float] = {}
+        self._live = console.is_terminal  # asked once, for it looks through the environment
         self._since = (0, 0.0)  # updates and seconds at the last measurement
         self._shown = 0.0
         text = TextColumn("{task.fields[numbers]}")
@@ -161,7 +162,7 @@ class Report(Callback):
         """Shows the bar."""
         self._since = (trainer.global_step, self.clock.time_elapsed())
         self._shown = time.monotonic()
-        if self.console.is_terminal:
+        if self._live:
             self._bar.start()
 
     @rank_zero_only
@@ -171,7 +172,7 @@ class Report(Callback):
         if trainer.global_step % self.log_every == 0 or last:
             self._measure(trainer)
         now = time.monotonic()
-        pace = 0.25 if self.console.is_terminal else self.line_seconds
+        pace = 0.25 if self._live else self.line_seconds
         if self.means and (now - self._shown >= pace or last):
             self._shown = now
             self._show(trainer)
@@ -227,7 +228,7 @@ class Report(Callback):
             f"clipped {means.get('clip_fraction', 0.0):.0%}"
         )
         ends = f"  ends in {duration(left)}" if math.isfinite(left) else ""
-        if self.console.is_terminal:
+        if self._live:
             self._bar.update(self._task, completed=done, numbers=numbers + ends)
         else:
             self.say(f"{done:4.0%}  update {trainer.global_step:,}  {numbers}{ends}")

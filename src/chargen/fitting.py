@@ -21,7 +21,7 @@ import numpy as np
 import torch
 import yaml
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch import Trainer
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.callbacks import Callback, EarlyStopping, Timer
 from lightning.pytorch.loggers import Logger
@@ -132,6 +132,7 @@ def fit(
     else:
         if checkpoint is not None:
             metrics.cut_behind(checkpoint["global_step"])
+        _leave_out_empty_hooks(callbacks, module)
         with _threads_for_kernels(trainer):
             _run(trainer, module, data, config.resume, save)
         updates, seconds = trainer.global_step, clock.time_elapsed()
@@ -283,6 +284,20 @@ def _run(trainer: Trainer, module: CharLanguageModel, data: TextData, resume: st
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+_HOOKS_OF_A_STEP = (
+    *("on_train_batch_start", "on_before_zero_grad", "on_before_backward", "on_after_backward"),
+    *("on_before_optimizer_step", "on_train_batch_end"),
+)
+
+
+def _leave_out_empty_hooks(callbacks: list[Callback], module: CharLanguageModel) -> None:
+    """Lightning enters a profiler's context for each hook of each callback, though most do nothing; None it skips."""
+    for owner, kind in (*((callback, Callback) for callback in callbacks), (module, LightningModule)):
+        for hook in _HOOKS_OF_A_STEP:
+            if getattr(type(owner), hook) is getattr(kind, hook):
+                setattr(owner, hook, None)
 
 
 @contextlib.contextmanager

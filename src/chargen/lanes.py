@@ -44,6 +44,10 @@ class Batch(NamedTuple):
     starts: bool
     num_targets: int
 
+    def to(self, device: torch.device) -> Batch:
+        """The same window on another device."""
+        return self._replace(inputs=self.inputs.to(device), targets=self.targets.to(device))
+
 
 class Lanes:
     """The windows of one pass over a text, in order.
@@ -76,7 +80,8 @@ class Lanes:
         lane_sizes[: num_targets % batch_size] += 1
         starts = np.concatenate(([0], np.cumsum(lane_sizes)[:-1]))
         mine = slice(rank * batch_size // num_ranks, (rank + 1) * batch_size // num_ranks)
-        self._starts, self._sizes = starts[mine], lane_sizes[mine]
+        self._first = starts[mine, None] + np.arange(sequence_length + 1)  # (B, T+1), places of the first window
+        self._sizes = lane_sizes[mine]
         self._longest = int(lane_sizes[0])
         self._num_shorter = int((lane_sizes < self._longest).sum())
         self._batch_size = batch_size
@@ -93,8 +98,7 @@ class Lanes:
         """The window at `position`, counted from the start of the text."""
         begin = position * self.sequence_length
         end = min(begin + self.sequence_length, self._longest)
-        ticks = np.arange(begin, end + 1)
-        places = self._starts[:, None] + ticks  # (B, T+1)
+        places = self._first[:, : end - begin + 1] + begin  # (B, T+1)
         last = end == self._longest
         if last:
             places = np.minimum(places, len(self.ids) - 1)
@@ -102,7 +106,7 @@ class Lanes:
         targets = ids[:, 1:]
         if last:
             targets = targets.clone()
-            targets[torch.from_numpy(ticks[:-1] >= self._sizes[:, None])] = IGNORED  # this lane is a shorter one
+            targets[torch.from_numpy(np.arange(begin, end) >= self._sizes[:, None])] = IGNORED  # of a shorter lane
         missing = self._num_shorter if last else 0
         return Batch(ids[:, :-1], targets, position == 0, self._batch_size * (end - begin) - missing)
 
@@ -169,3 +173,7 @@ class TextData(LightningDataModule):
         num_targets = len(ids) - 1
         sequence_length = min(VALIDATION_WINDOW, num_targets)
         return Lanes(ids, min(VALIDATION_LANES, num_targets // sequence_length), sequence_length)
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        """Lightning's own looks for tensors in whatever a batch may be; this one is known."""
+        return batch.to(device)

@@ -93,7 +93,7 @@ class CharLanguageModel(LightningModule):
         self.carry: States | None = None
         self.learning_rate = 0.0
         self._generators: dict[str, Any] | None = None  # of a checkpoint, until training starts
-        self._sums: dict[str, tuple[Tensor, int]] = {}  # and how many, since the last `take_means`
+        self._seen: dict[str, list[Tensor]] = {}  # since the last `take_means`
         self._validation: tuple[States | None, Tensor, int] = (None, torch.zeros(()), 0)
 
     # -------------------------------------------------------------------- one step
@@ -149,24 +149,32 @@ class CharLanguageModel(LightningModule):
         """Clips as Lightning was told, and keeps the norm from before, which Lightning throws away."""
         by_norm = gradient_clip_algorithm in (None, "norm") and gradient_clip_val
         limit = float(gradient_clip_val) if by_norm and gradient_clip_val else math.inf
-        norm = torch.nn.utils.clip_grad_norm_(self.parameters(), limit)  # an infinite limit only measures
-        if not by_norm:
+        gradients = [p.grad for p in self.parameters() if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients)
+        clipped = norm > limit
+        # Scaling by one changes nothing. To find that out costs nothing where there is no device to wait for.
+        if by_norm and (norm.is_cuda or clipped):
+            torch.nn.utils.clip_grads_with_norm_(self.parameters(), limit, norm)
+        elif not by_norm:
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
-            limit = math.inf
-        self._add(gradient_norm=norm.detach(), clip_fraction=(norm > limit).float())
+        self._add(gradient_norm=norm, clip_fraction=clipped.to(norm.dtype))
+
+    def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: torch.optim.Optimizer) -> None:
+        """What the optimizer's own does, without its bookkeeping."""
+        for parameter in self.parameters():
+            parameter.grad = None
 
     # -------------------------------------------------------------------- means for the log
 
     def _add(self, **values: Tensor) -> None:
-        """Sums stay on the device: reading one would wait for it."""
+        """Values stay on the device: reading one would wait for it."""
         for name, value in values.items():
-            total, number = self._sums.get(name, (0, 0))
-            self._sums[name] = (total + value, number + 1)
+            self._seen.setdefault(name, []).append(value)
 
     def take_means(self) -> dict[str, float]:
         """Means since the last call: loss of the windows, pre-clip norm and fraction clipped of the updates."""
-        means = {name: total.item() / number for name, (total, number) in self._sums.items()}
-        self._sums = {}
+        means = {name: torch.stack(values).mean().item() for name, values in self._seen.items()}
+        self._seen = {}
         return means
 
     # -------------------------------------------------------------------- validation

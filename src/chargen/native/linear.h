@@ -62,6 +62,9 @@ static void add_outer(const float* d, const float* x, int64_t num, int64_t rows,
     if (!first)
         for (int r = 0; r < rows; ++r)
             for (int c = 0; c < C; ++c) sum[r][c] = load(grad + r * s.K + c * LANES, columns - c * LANES);
+    if (!first)  // and asks for the sums of the tile to the right, which have left the cache since the piece before
+        for (int r = 0; r < R; ++r)
+            for (int c = 0; c < C; ++c) __builtin_prefetch(grad + r * s.K + (C + c) * LANES, 1);
     const auto add = [&](auto size) {
         for (int64_t i = 0; i < num; ++i) {
             Vec v[C];

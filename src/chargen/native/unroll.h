@@ -258,6 +258,9 @@ struct Unroll {
         if (begin)
             for (int r = 0; r < rows; ++r)
                 for (int c = 0; c < C; ++c) sum[r][c] = load(out + r * s.H + c * LANES, n - c * LANES);
+        if (begin)  // and asks for the sums of the tile to the right, which have left the cache since the piece before
+            for (int r = 0; r < R; ++r)
+                for (int c = 0; c < C; ++c) __builtin_prefetch(out + r * s.H + (C + c) * LANES, 1);
         const auto add = [&](auto size) {
             for (int64_t t = begin; t < end; ++t) {
                 const float* d = kept(t) + ((Cell::hidden + g) * s.blocks() + j) * s.B * LANES + row;
