@@ -1,7 +1,8 @@
-"""Runs every benchmark, one after the other, and writes RESULTS.md.
+"""Runs benchmarks, one after the other, and writes RESULTS.md: all of speed, or the one of quality.
 
 Each script runs in a process of its own. One that fails, or is not there, is named in its place; the
 tables of the others are not lost. The table in short, which stands first, is the one of the README.
+Quality takes an hour and has its own command; either leaves the other's part of the file as it was.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ from measure import described, first_sentence, machine, markdown, taken
 HERE = Path(__file__).resolve().parent
 FIRST = ("bench_unroll.py", "bench_training.py")
 """Scripts in the order in which they are read; others follow by name."""
+
+QUALITY = "bench_quality.py"
+HEAD = "# Results\n\nMeasured, not promised: `make bench` writes the part on speed, `make quality` the one on quality."
 
 
 def section(script: Path, options: Sequence[str], results: dict[str, Any]) -> str:
@@ -83,22 +87,51 @@ def _rounded(number: float) -> str:
     return f"{number:.3g}"
 
 
+def speed(options: Sequence[str]) -> str:
+    """The part on speed: the machine, the table in short, a section for each script."""
+    found = machine()
+    names = sorted(file.name for file in HERE.glob("bench_*.py") if file.name != QUALITY)
+    results: dict[str, Any] = {}
+    sections = [section(HERE / name, options, results) for name in dict.fromkeys([*FIRST, *names])]
+    how = "Quick runs: few points, few rounds. " if options else ""
+    head = (
+        f"# Speed\n\nWritten by `make bench{' ARGS=--quick' if options else ''}`. {how}Absolute times wander on a "
+        f"shared machine: read ratios.\n\n{described(found)}."
+    )
+    return "\n\n".join([head, in_short(results), *sections])
+
+
+def quality(options: Sequence[str]) -> str:
+    """The part on quality."""
+    found = machine()
+    head = f"# Quality\n\nWritten by `make quality{' ARGS=--quick' if options else ''}`.\n\n{described(found)}."
+    return f"{head}\n\n{section(HERE / QUALITY, options, {})}"
+
+
+def parts(text: str) -> dict[str, str]:
+    """What stands in the file, by the words behind a single #."""
+    found = {}
+    for part in ("\n" + text).split("\n# ")[1:]:
+        name = part.split("\n", 1)[0]
+        found[name] = f"# {part.strip()}"
+    return found
+
+
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=first_sentence(__doc__))
     parser.add_argument("--quick", action="store_true", help="passed to every script")
-    options = ["--quick"] if parser.parse_args().quick else []
-    found = machine()
-    scripts = dict.fromkeys([*FIRST, *sorted(file.name for file in HERE.glob("bench_*.py"))])
-    results: dict[str, Any] = {}
-    sections = [section(HERE / name, options, results) for name in scripts]
-    how = "Quick runs: few points, few rounds. " if options else ""
-    head = (
-        "# Results\n\n"
-        f"Written by `make bench{' ARGS=--quick' if options else ''}`. {how}Absolute times wander on a shared machine: "
-        f"read ratios.\n\n{described(found)}."
-    )
-    (HERE / "RESULTS.md").write_text("\n\n".join([head, in_short(results), *sections]) + "\n", encoding="utf-8")
+    parser.add_argument("--quality", action="store_true", help=f"run {QUALITY}, and nothing else")
+    given = parser.parse_args()
+    options = ["--quick"] if given.quick else []
+    file = HERE / "RESULTS.md"
+    there = parts(file.read_text(encoding="utf-8")) if file.exists() else {}
+    if given.quality:
+        there["Quality"] = quality(options)
+    else:
+        there["Speed"] = speed(options)
+    texts = [there[name] for name in ("Speed", "Quality") if name in there]
+    file.write_text("\n\n".join([HEAD, *texts]) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

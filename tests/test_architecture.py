@@ -14,10 +14,11 @@ from test_cli import write_model
 FLOORS = (
     ("files", "native"),
     ("symbols",),
-    ("config", "tokenizer", "cells", "linear", "plots"),
+    ("config", "tokenizer", "cells", "linear", "plots", "baselines", "novelty"),
     ("corpus", "overrides", "unroll", "head", "portable"),
     ("lanes", "logs", "model", "sampling", "runs"),
     ("evaluation",),
+    ("dynamic",),
     ("training", "callbacks"),
     ("fitting",),
     ("cli",),
@@ -32,7 +33,7 @@ OWNERS = {
     "tokenizers": {"tokenizer"},
     "matplotlib": {"plots"},
     "torch": {
-        *("cells", "unroll", "linear", "head", "model", "evaluation"),
+        *("cells", "unroll", "linear", "head", "model", "evaluation", "dynamic"),
         *("lanes", "training", "callbacks", "fitting", "runs", "cli"),
     },
     "typer": {"cli"},

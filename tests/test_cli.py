@@ -474,6 +474,56 @@ def test_another_text_is_scored(chargen: Chargen, away: Path) -> None:
     assert out.count(f"{np.log2(7):.4f}") == 2
 
 
+@pytest.fixture
+def learned(chargen: Chargen, away: Path) -> str:
+    """A run over `TEXT`, which stands there still."""
+    (away / "text.txt").write_text(TEXT, encoding="utf-8")
+    assert chargen("train", "text.txt", *TINY, "run_dir=runs/a")[0] == 0
+    return "runs/a"
+
+
+def test_what_a_network_has_to_beat(learned: str, chargen: Chargen, away: Path) -> None:
+    """Beside A and B: the same scores as the functions give, on the same split."""
+    from chargen.dynamic import SGD, score_dynamic
+
+    code, out, _ = chargen("evaluate", learned, "--dynamic", "--baselines", "--json", "all.json")
+    assert code == 0
+    scores = json.loads((away / "all.json").read_text(encoding="utf-8"))
+    portable = Portable.load(away / learned / "model.safetensors")
+    ids = Tokenizer.from_json(portable.tokenizer).encode(TEXT)
+    cut = len(TEXT) - len(TEXT) // 10
+    expected = score_dynamic(CharRNN.from_portable(portable), ids[cut - 1 :], SGD).nats_per_char
+    assert scores["dynamic_sgd"]["nats_per_char"] == pytest.approx(expected, rel=1e-6)
+    assert scores["dynamic_rms"]["nats_per_char"] < scores["streaming"]["nats_per_char"]  # the text repeats itself
+    counts = np.bincount(ids[:cut], minlength=portable.settings["vocab_size"]) + 1
+    frequencies = -np.log(counts / counts.sum())[ids[cut:]].mean()
+    assert scores["baselines"]["letter frequencies, static"] == pytest.approx(frequencies)
+    assert sum("static" in name for name in scores["baselines"]) == sum("adaptive" in n for n in scores["baselines"])
+    for nats in scores["baselines"].values():
+        assert f"{nats:.4f}" in out
+
+
+def test_without_its_training_text_there_is_nothing_to_compare_with(learned: str, chargen: Chargen, away: Path) -> None:
+    (away / "text.txt").unlink()
+    for words in (["evaluate", learned, "--baselines"], ["sample", learned, "--novelty"]):
+        code, out, err = chargen(*words)
+        assert (code, out) == (2, "")
+        assert "text.txt" in err
+
+
+def test_novelty_is_told_beside_the_sample(learned: str, chargen: Chargen) -> None:
+    code, out, err = chargen("sample", learned, "--novelty", "--seed", "1", "--length", "60", "--num-samples", "2")
+    assert code == 0
+    samples = [part[:-1] for part in re.split(r"\n?--- sample \d\n", out)[1:]]
+    told = re.findall(r"training text: (\d+) characters, ('.*'); ([\d.]+)%", err)
+    assert len(told) == len(samples) == 2
+    for text, (length, run, share) in zip(samples, told, strict=True):
+        found = [text[i:j] for i in range(len(text)) for j in range(i + 1, len(text) + 1) if text[i:j] in TEXT]
+        assert max(map(len, found)) == int(length)
+        assert eval(run) in text
+        assert float(share) == pytest.approx(0 if int(length) < 20 else 100, abs=99)
+
+
 def test_the_curve_is_drawn(chargen: Chargen, away: Path) -> None:
     (away / "r").mkdir()
     rows = (

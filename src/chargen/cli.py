@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import math
 import os
 import shlex
 import shutil
@@ -22,8 +23,13 @@ import typer
 import chargen
 
 if TYPE_CHECKING:
+    import numpy as np
+    from rich.progress import Progress
+
+    from chargen.corpus import Corpus
     from chargen.evaluation import Score
     from chargen.portable import Portable
+    from chargen.tokenizer import Tokenizer
 
 app = typer.Typer(
     help="chargen learns to write: give it text, and it writes more in that manner.",
@@ -294,6 +300,9 @@ def sample(
     precision: Annotated[
         Literal["float32", "int8"], typer.Option(help="Of the weights: int8 is faster, and writes a little worse.")
     ] = "float32",
+    novelty: Annotated[
+        bool, typer.Option("--novelty", help="Say how much of each sample stands in the training text word for word.")
+    ] = False,
     output: Annotated[Optional[Path], typer.Option(help="Write to this file instead of the terminal.")] = None,
     through: Annotated[bool, typer.Option("--through", help="Write on behind the end of an article.")] = False,
     unknown: Annotated[
@@ -312,7 +321,9 @@ def sample(
         if prompt:
             raise ValueError("--prompt and --prompt-file: give one of them")
         prompt = _read_text(prompt_file)
-    writer = Writer(load_model(run), precision)
+    portable = load_model(run)
+    training = _learned_from(portable).train if novelty else None
+    writer = Writer(portable, precision)
     ids, strangers = writer.read(prompt)
     if strangers:
         named = " ".join(f"{c!r}" for c in strangers[:12]) + (" …" if len(strangers) > 12 else "")
@@ -324,11 +335,33 @@ def sample(
     seeds = [[seed, number] for number in range(num_samples)]
     pieces = writer.write_several(seeds, prompt, length, choice, through)
     with _output(output) as write:
-        _write_in_turn(write, pieces, num_samples, writer.tokenizer.decode(ids))
+        samples = _write_in_turn(write, pieces, num_samples, writer.tokenizer.decode(ids))
+    if training is not None:
+        for number, text in enumerate(samples):
+            _print_novelty(f"sample {number + 1}: " if num_samples > 1 else "", training, writer.tokenizer, text)
 
 
-def _write_in_turn(write: Callable[[str], object], pieces: Iterator[tuple[int, str]], num: int, prompt: str) -> None:
-    """Writes samples one behind the other as they come side by side: the first at once, the others after it."""
+def _print_novelty(which: str, training: np.ndarray, tokenizer: Tokenizer, text: str) -> None:
+    """On standard error, so that the sample itself can be passed on."""
+    from chargen.novelty import LONG, novelty
+
+    found = novelty(training, tokenizer.encode(text))
+    run = tokenizer.decode(tokenizer.encode(text)[found.place : found.place + found.longest].tolist())
+    shown = run if len(run) <= 60 else f"{run[:57]}..."
+    print(
+        f"chargen: {which}longest run copied from the training text: {found.longest} {tokenizer.unit}s, {shown!r}; "
+        f"{found.copied:.1%} lies in runs of {LONG} or more",
+        file=sys.stderr,
+    )
+
+
+def _write_in_turn(
+    write: Callable[[str], object], pieces: Iterator[tuple[int, str]], num: int, prompt: str
+) -> list[str]:
+    """Writes samples one behind the other as they come side by side: the first at once, the others after it.
+
+    Returns what was written of each, without the prompt.
+    """
     waiting: list[list[str]] = [[] for _ in range(num)]
     for number in range(num):
         if num > 1:
@@ -340,6 +373,7 @@ def _write_in_turn(write: Callable[[str], object], pieces: Iterator[tuple[int, s
                 if which == 0:
                     write(piece)
         write("\n")
+    return ["".join(pieces_of_one) for pieces_of_one in waiting]
 
 
 @contextlib.contextmanager
@@ -388,55 +422,98 @@ def evaluate(
     run: Run = None,
     text: Annotated[Optional[str], typer.Option(help="A text to score instead of the run's held-out one.")] = None,
     encoding: Annotated[str, typer.Option(help="Of that text.")] = "utf-8",
+    dynamic: Annotated[
+        bool, typer.Option("--dynamic", help="Also let the model learn from the text as it reads: protocol C.")
+    ] = False,
+    baselines: Annotated[
+        bool, typer.Option("--baselines", help="Also score letter frequencies, n-grams and compressors.")
+    ] = False,
     output: Annotated[Optional[Path], typer.Option("--json", metavar="FILE", help="Write them there too.")] = None,
 ) -> None:
-    """Nats and bits per character of a text under a model, by two protocols."""
+    """Nats and bits per character of a text under a model, and under what a network has to beat."""
     from rich.console import Console
 
     from chargen.runs import load_model
 
     portable = load_model(run)
     ids, name, num_unknown = _text_to_score(portable, text, encoding)
+    training = _learned_from(portable).train if dynamic or baselines else ids[:0]
     from rich.progress import Progress
 
-    from chargen.evaluation import WINDOW, score_streaming, score_windowed
-    from chargen.model import CharRNN
     from chargen.tokenizer import Tokenizer
 
-    model = CharRNN.from_portable(portable)
+    tokenizer = Tokenizer.from_json(portable.tokenizer)
     console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task("scoring", total=2 * (len(ids) - 1))
-        windowed = score_windowed(model, ids, lambda chars: progress.advance(task, chars))
-        streaming = score_streaming(model, ids, lambda chars: progress.advance(task, chars))
-    unit = Tokenizer.from_json(portable.tokenizer).unit
-    console.print(f"{name}: {streaming.characters:,} {unit}s")
+        scores = _scores(portable, ids, training if dynamic else None, progress)
+        rows = _baseline_rows(tokenizer, training, ids, progress) if baselines else []
+    console.print(f"{name}: {len(ids) - 1:,} {tokenizer.unit}s")
     if num_unknown:
         console.print(f"  {num_unknown:,} of them are unknown to the model, and scored as such")
-    console.print(f"  {'protocol':34}{'nats/char':>11}{'bits/char':>11}{'characters':>13}")
-    for label, score in (
-        (f"A  windows of {WINDOW}, zero state", windowed),
-        ("B  streaming, one carried state", streaming),
-    ):
-        console.print(f"  {label:34}{score.nats_per_char:11.4f}{score.bits_per_char:11.4f}{score.characters:13,}")
+    console.print(f"  {'protocol':42}{'nats/char':>11}{'bits/char':>11}")
+    for label, nats in (*((label, score.nats_per_char) for _, label, score in scores), *rows):
+        console.print(f"  {label:42}{nats:11.4f}{nats / math.log(2):11.4f}")
     if output is not None:
+        from chargen.evaluation import WINDOW
         from chargen.files import whole
 
-        def plain(score: Score) -> dict[str, Any]:
-            return {"nats_per_char": score.nats_per_char, "bits_per_char": score.bits_per_char,
-                    "characters": score.characters}  # fmt: skip
-
-        report = {"text": name, "unknown_characters": num_unknown,
-                  "windowed": {"window": WINDOW, **plain(windowed)}, "streaming": plain(streaming)}  # fmt: skip
+        report: dict[str, Any] = {"text": name, "unknown_characters": num_unknown}
+        for key, _, score in scores:
+            report[key] = {"nats_per_char": score.nats_per_char, "bits_per_char": score.bits_per_char,
+                           "characters": score.characters}  # fmt: skip
+        report["windowed"]["window"] = WINDOW
+        if baselines:
+            report["baselines"] = dict(rows)
         with whole(output) as temporary:
             temporary.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _scores(
+    portable: Portable, ids: np.ndarray, training: np.ndarray | None, progress: Progress
+) -> list[tuple[str, str, Score]]:
+    """Keys, labels and scores by protocols A and B, and by C where there is a training text."""
+    from chargen.dynamic import RMS, SGD, TRAINING_WINDOWS, mean_squares, score_dynamic
+    from chargen.evaluation import WINDOW, score_streaming, score_windowed
+    from chargen.model import CharRNN
+
+    model, N = CharRNN.from_portable(portable), len(ids) - 1
+    more = 0 if training is None else 2 * N + min(TRAINING_WINDOWS * RMS.window, len(training) - 1)
+    task = progress.add_task("scoring", total=2 * N + more)
+
+    def advance(characters: int) -> None:
+        progress.advance(task, characters)
+
+    scores = [
+        ("windowed", f"A  windows of {WINDOW}, zero state", score_windowed(model, ids, advance)),
+        ("streaming", "B  streaming, one carried state", score_streaming(model, ids, advance)),
+    ]
+    if training is not None:
+        squares = mean_squares(model, training, RMS.window, advance)
+        rms, sgd = score_dynamic(model, ids, RMS, squares, advance), score_dynamic(model, ids, SGD, None, advance)
+        scores += [("dynamic_rms", "C  dynamic, learning by rms", rms), ("dynamic_sgd", "C  dynamic, by sgd", sgd)]
+    return scores
+
+
+def _baseline_rows(
+    tokenizer: Tokenizer, training: np.ndarray, ids: np.ndarray, progress: Progress
+) -> list[tuple[str, float]]:
+    """What they are called, and their nats per character."""
+    from chargen.baselines import baselines
+
+    task = progress.add_task("counting and compressing", total=4)
+
+    def to_bytes(ids: np.ndarray) -> bytes:
+        return tokenizer.decode(ids.tolist()).encode("utf-8", "replace")
+
+    rows = baselines(training, ids, tokenizer.vocab_size, to_bytes, lambda _: progress.advance(task))
+    return [(f"{row.name}, {'adaptive' if row.adaptive else 'static'}", row.nats_per_char) for row in rows]
 
 
 def _text_to_score(portable: Portable, text: str | None, encoding: str) -> tuple[Any, str, int]:
     """Ids with one of context in front, what they are called, and how many are unknown."""
     import numpy as np
 
-    from chargen.corpus import encode_file, prepare
+    from chargen.corpus import encode_file
     from chargen.tokenizer import UNKNOWN_ID, Tokenizer
 
     if text is not None:
@@ -446,16 +523,29 @@ def _text_to_score(portable: Portable, text: str | None, encoding: str) -> tuple
         ids = np.insert(scored, 0, portable.notes["first_id"])
         return ids, text, int((scored == UNKNOWN_ID).sum())
     try:
+        corpus = _learned_from(portable)
+    except ValueError as error:
+        raise ValueError(f"{error}; or score a text with --text FILE") from None
+    ids = corpus.validation
+    return ids, f"held-out text of corpus {corpus.name}", int((ids[1:] == UNKNOWN_ID).sum())
+
+
+def _learned_from(portable: Portable) -> Corpus:
+    """The corpus of a model's run.
+
+    Raises:
+        ValueError: it is not known, not there, or not the same any more.
+    """
+    from chargen.corpus import prepare
+
+    try:
         config = portable.notes["config"]
         corpus = prepare(folder=Path(config["data_dir"]), **config["corpus"])
     except (KeyError, TypeError):
-        raise ValueError("the model does not say what it learned from: score a text with --text FILE") from None
-    except ValueError as error:
-        raise ValueError(f"{error}; or score another text with --text FILE") from None
+        raise ValueError("the model does not say what it learned from") from None
     if corpus.sha256 != portable.notes["corpus"]["sha256"]:
-        raise ValueError(f"the text of corpus {corpus.name} has changed since the run: score a text with --text FILE")
-    ids = corpus.validation
-    return ids, f"held-out text of corpus {corpus.name}", int((ids[1:] == UNKNOWN_ID).sum())
+        raise ValueError(f"the text of corpus {corpus.name} has changed since the run")
+    return corpus
 
 
 # ----------------------------------------------------------------------------------- plot

@@ -59,7 +59,7 @@ def score_streaming(model: CharRNN, ids: np.ndarray, advance: Advance = lambda _
     Raises:
         ValueError: there is nothing to score.
     """
-    _require_text(ids)
+    require_text(ids)
     nats, states = 0.0, None
     for begin in range(0, len(ids) - 1, WINDOW * _AT_ONCE):
         piece = ids[begin : begin + WINDOW * _AT_ONCE + 1]
@@ -71,7 +71,7 @@ def score_streaming(model: CharRNN, ids: np.ndarray, advance: Advance = lambda _
 
 def score_windowed(model: CharRNN, ids: np.ndarray, advance: Advance = lambda _: None) -> Score:
     """Protocol A; arguments and result as those of `score_streaming`."""
-    _require_text(ids)
+    require_text(ids)
     whole = (len(ids) - 1) // WINDOW * WINDOW
     inputs, targets = ids[:whole].reshape(-1, WINDOW), ids[1 : whole + 1].reshape(-1, WINDOW)
     nats = 0.0
@@ -85,7 +85,8 @@ def score_windowed(model: CharRNN, ids: np.ndarray, advance: Advance = lambda _:
     return Score(nats / (len(ids) - 1), len(ids) - 1)
 
 
-def _require_text(ids: np.ndarray) -> None:
+def require_text(ids: np.ndarray) -> None:
+    """Raises ValueError where there is nothing to score."""
     if len(ids) < 2:
         raise ValueError("there is no text to score: give at least one character")
 

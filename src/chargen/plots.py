@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import matplotlib
@@ -55,6 +55,35 @@ def learning_curve(path: Path, title: str, train: Points, validation: Points, ra
     shown = sorted([*train[1][2:], *validation[1]])
     if shown:
         axis.set_ylim(shown[0] - 0.1, shown[-1] + 0.1)
+    axis.legend(frameon=False, loc="upper right")
+    figure.tight_layout()
+    figure.savefig(path)
+    plt.close(figure)
+
+
+def compared(path: Path, title: str, curves: Mapping[str, Sequence[Sequence[Sequence[float]]]]) -> None:
+    """Nats per character over seconds, of several contenders.
+
+    Args:
+        path: of the picture; its suffix decides the format.
+        title: above it.
+        curves: by contender, its runs; of a run, its points (seconds, nats per character).
+    """
+    figure, axis = plt.subplots(figsize=(7.2, 4.2), dpi=150)
+    for (name, runs), color in zip(curves.items(), (VALIDATION, "#756bb1", "#31a354"), strict=False):
+        for number, run in enumerate(runs):
+            x, y = zip(*run, strict=True)
+            axis.plot(x, y, color=color, linewidth=1.8, marker="o", markersize=3, label=None if number else name)
+        best = min(min(y for _, y in run) for run in runs)
+        end = max(run[-1][0] for run in runs)
+        axis.annotate(f"{best:.3f}", (end, best), xytext=(6, -3), textcoords="offset points", color=color)
+    axis.set_title(title, loc="left", fontsize=11)
+    axis.set_xlabel("seconds of training")
+    axis.set_ylabel("nats per character")
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.grid(axis="y", alpha=0.25)
+    axis.set_xlim(left=0)
+    axis.margins(x=0.08)
     axis.legend(frameon=False, loc="upper right")
     figure.tight_layout()
     figure.savefig(path)

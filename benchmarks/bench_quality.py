@@ -1,0 +1,327 @@
+"""Nats per character for the minutes: `chargen train` by the clock, beside a small GPT and a plain LSTM.
+
+Every row is a process from the first update to the best weights, its length set by `trainer.max_time`. Scores are of
+the last tenth of a text, which is not trained on:
+
+- A: windows of 256 characters that know nothing of what came before.
+- B: one state carried through the whole of it. The headline.
+- C: B, while the model goes on learning from what it has read (Krause et al. 2018), by the rms rule.
+
+The baby GPT sees 64 characters, and is scored in windows of that size. The plain LSTM is `nn.LSTM`, 1 x 256, with
+AdamW and a cosine to the end of its time, no dropout, B 16, T 32: what a page of torch gives. Its score is B.
+
+Texts that the recipes were not tuned on show what they are worth elsewhere: couplets of the Tang in Chinese, the
+Python language reference, and the source of Python's own library.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import statistics
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import baby_gpt
+import numpy as np
+import torch
+from measure import ROOT, main, markdown
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from chargen.corpus import Corpus, prepare
+
+SHARED = ROOT.parent / "shared" / "data"
+BUDGETS = {15: "fifteen_seconds", 60: None, 180: "three_minutes"}
+"""Seconds, and the experiment that is made for them; where there is none, the defaults."""
+
+GOALS = {15: 1.88, 60: 1.58, 180: 1.47}  # nats per character, protocol B
+SEEDS = (1, 2, 3)
+VALIDATIONS = 10
+
+PEERS = (
+    ("nanoGPT's CPU recipe, 0.80 M parameters, 183 s, windows of 64", 1.8857, "run on two cores"),
+    ("nanoGPT's GPU recipe, 10.65 M, 3 min of an A100, windows of 256", 1.4697, "its README"),
+    ("minGRU, minLSTM, 3 layers of 384, on a GPU", 1.548, "arXiv 2410.01201"),
+    ("torch-rnn, 3 x 800, 14 M, on a GPU", 1.629, "its pull request 20"),
+    ("PPMd, order 6, adapting as protocol C does", 1.4061, "extra bytes behind the training text"),
+)
+"""Of tinyshakespeare: what, nats per character, where it was found."""
+
+
+# ------------------------------------------------------------------------------- chargen
+
+
+def chargen_train(text: Path, folder: Path, seconds: int, seed: int, experiment: str | None) -> dict[str, Any]:
+    """Trains by the command and scores by the command."""
+    run = Path(tempfile.mkdtemp(dir=folder))
+    own = (
+        [f"+experiment={experiment}"]
+        if experiment
+        else [f"trainer.max_time=00:00:{seconds // 60:02}:{seconds % 60:02}"]
+    )
+    words = ["train", str(text), *own, f"seed={seed}", "sample_length=0", f"run_dir={run}", f"data_dir={folder}"]
+    _command(*words)
+    _command("evaluate", str(run), "--dynamic", "--json", str(run / "scores.json"))
+    scores = json.loads((run / "scores.json").read_text(encoding="utf-8"))
+    summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
+    with open(run / "metrics.csv", encoding="utf-8", newline="") as stream:
+        rows = [row for row in csv.DictReader(stream) if row.get("validation_nats_per_char")]
+    return {
+        "A": scores["windowed"]["nats_per_char"],
+        "B": scores["streaming"]["nats_per_char"],
+        "C": scores["dynamic_rms"]["nats_per_char"],
+        **{key: summary[key] for key in ("parameters", "characters_seen", "train_seconds", "updates")},
+        "curve": [[float(row["seconds"]), float(row["validation_nats_per_char"])] for row in rows],
+    }
+
+
+def baselines(text: Path, folder: Path) -> dict[str, float]:
+    """What `chargen evaluate --baselines` says of a text."""
+    run = Path(tempfile.mkdtemp(dir=folder))
+    short = ["trainer.max_steps=2", "model=tiny", "sample_length=0"]
+    _command("train", str(text), *short, f"run_dir={run}", f"data_dir={folder}")
+    _command("evaluate", str(run), "--baselines", "--json", str(run / "scores.json"))
+    return dict(json.loads((run / "scores.json").read_text(encoding="utf-8"))["baselines"])
+
+
+def _command(*words: str) -> None:
+    run = subprocess.run([sys.executable, "-m", "chargen", *words], capture_output=True, text=True)
+    if run.returncode:
+        raise RuntimeError(f"chargen {words[0]} failed: {run.stderr.strip().splitlines()[-1:]}")
+
+
+# ------------------------------------------------------------------------------ the others
+
+
+def train_gpt(corpus: Corpus, seconds: float) -> dict[str, Any]:
+    """The baby GPT for so many seconds; its schedule ends with them."""
+    torch.manual_seed(1)
+    ids, held_out = (torch.from_numpy(part.astype(np.int64)) for part in (corpus.train, corpus.validation))
+    model = baby_gpt.BabyGPT(corpus.tokenizer.vocab_size)
+    trial, updates = baby_gpt.train(baby_gpt.BabyGPT(corpus.tokenizer.vocab_size), ids, 1000), 60
+    next(trial)
+    began = time.monotonic()
+    for _ in range(updates):
+        next(trial)
+    total = int(seconds / (time.monotonic() - began) * updates)
+    curve, taken, looks = [], 0.0, 1
+    began = time.monotonic()
+    for number, _ in enumerate(baby_gpt.train(model, ids, total), 1):
+        taken = time.monotonic() - began
+        if number == total or taken >= looks * seconds / VALIDATIONS:
+            curve.append([taken, _gpt_score(model, held_out)])
+            began += time.monotonic() - began - taken  # looking is not learning
+            looks += 1
+        if taken >= seconds:
+            break
+    return {
+        "nats": curve[-1][1],
+        "curve": curve,
+        "train_seconds": taken,
+        "characters_seen": number * baby_gpt.BATCH_SIZE * baby_gpt.CONTEXT,
+        "parameters": sum(p.numel() for p in model.parameters()),
+    }
+
+
+@torch.no_grad()
+def _gpt_score(model: baby_gpt.BabyGPT, ids: Tensor) -> float:
+    model.eval()
+    whole = (len(ids) - 1) // baby_gpt.CONTEXT * baby_gpt.CONTEXT
+    inputs, targets = ids[:whole].view(-1, baby_gpt.CONTEXT), ids[1 : whole + 1].view(-1, baby_gpt.CONTEXT)
+    total = 0.0
+    for x, y in zip(inputs.split(64), targets.split(64), strict=True):
+        total += F.cross_entropy(model(x).flatten(0, 1), y.flatten(), reduction="sum").item()
+    return total / whole
+
+
+class PlainLSTM(nn.Module):
+    """Embedding, `nn.LSTM`, head."""
+
+    def __init__(self, vocab_size: int) -> None:
+        super().__init__()
+        self.embedding, self.lstm = nn.Embedding(vocab_size, 64), nn.LSTM(64, 256)
+        self.head = nn.Linear(256, vocab_size)
+
+    def nats(self, ids: Tensor, states: Any) -> tuple[Tensor, Any]:
+        """The mean of -ln p over ids (T+1, B), the first of each lane being context, and the states behind them."""
+        outputs, states = self.lstm(self.embedding(ids[:-1]), states)
+        states = tuple(state.detach() for state in states)
+        return F.cross_entropy(self.head(outputs).flatten(0, 1), ids[1:].flatten()), states
+
+
+def train_lstm(corpus: Corpus, seconds: float) -> dict[str, Any]:
+    """A plain `nn.LSTM` for so many seconds; the best of ten looks counts, as it does for chargen."""
+    torch.manual_seed(1)
+    model, looks, best = PlainLSTM(corpus.tokenizer.vocab_size), 1, math.inf
+    optimizer = torch.optim.AdamW(model.parameters(), lr=4e-3, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
+    windows, states, seen = _windows(corpus.train, 16, 32), None, 0
+    began = time.monotonic()
+    while (taken := time.monotonic() - began) < seconds:
+        ids, starts = next(windows)
+        for group in optimizer.param_groups:
+            group["lr"] = 4e-3 * min(1.0, (seen + 1) / 50_000) * 0.5 * (1 + math.cos(math.pi * taken / seconds))
+        loss, states = model.nats(ids, None if starts else states)
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        seen += ids[1:].numel()
+        if time.monotonic() - began >= min(looks * seconds / VALIDATIONS, 0.995 * seconds):
+            before = time.monotonic()
+            best = min(best, _lstm_score(model, corpus.validation))
+            began += time.monotonic() - before
+            looks += 1
+    best = min(best, _lstm_score(model, corpus.validation))
+    parameters = sum(p.numel() for p in model.parameters())
+    return {"nats": best, "train_seconds": taken, "characters_seen": seen, "parameters": parameters}
+
+
+@torch.no_grad()
+def _lstm_score(model: PlainLSTM, ids: np.ndarray) -> float:
+    text, total, states = torch.from_numpy(ids.astype(np.int64))[:, None], 0.0, None
+    for begin in range(0, len(text) - 1, 4096):
+        piece = text[begin : begin + 4097]
+        mean, states = model.nats(piece, states)
+        total += mean.item() * (len(piece) - 1)
+    return total / (len(text) - 1)
+
+
+def _windows(ids: np.ndarray, B: int, T: int) -> Iterator[tuple[Tensor, bool]]:
+    """Windows (T+1, B) of B lanes, one after the other for ever, and whether the text begins again."""
+    lane = (len(ids) - 1) // B
+    lanes = torch.from_numpy(np.stack([ids[b * lane : (b + 1) * lane + 1] for b in range(B)], 1).astype(np.int64))
+    while True:
+        for begin in range(0, lane, T):
+            yield lanes[begin : begin + T + 1], begin == 0
+
+
+# --------------------------------------------------------------------------------- texts
+
+
+def library_source(folder: Path) -> Path:
+    """A megabyte of the source of Python's own library, file after file in the order of their names."""
+    files = sorted(Path(sysconfig.get_paths()["stdlib"]).glob("*.py"))
+    file = folder / "library_source.txt"
+    file.write_text(
+        "".join(f.read_text(encoding="utf-8", errors="replace") for f in files)[:1_000_000], encoding="utf-8"
+    )
+    return file
+
+
+def other_texts(folder: Path) -> dict[str, Path]:
+    """Those that the recipes were not tuned on."""
+    reference = prepare("python_reference", folder)
+    file = folder / "reference.txt"
+    file.write_text(reference.tokenizer.decode(reference.ids.tolist()), encoding="utf-8")
+    texts = {"Python reference": file, "source of Python's library": library_source(folder)}
+    couplets = SHARED / "tang_couplets.txt"
+    return {"Tang couplets": couplets, **texts} if couplets.exists() else texts
+
+
+# ------------------------------------------------------------------------------- measuring
+
+
+def measure(quick: bool) -> dict[str, Any]:
+    """Everything in the tables, and docs/quality.png."""
+    text = SHARED / "tinyshakespeare.txt"
+    if not text.exists():
+        raise SystemExit(f"there is no {text.relative_to(ROOT.parent)}: the table is of that text")
+    seeds = SEEDS[:1] if quick else SEEDS
+    budgets = dict(list(BUDGETS.items())[:1]) if quick else BUDGETS
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        corpus = prepare("tinyshakespeare", folder, path=str(text))
+        result: dict[str, Any] = {"budgets": {}, "others": {}}
+        for seconds, experiment in budgets.items():
+            runs = [chargen_train(text, folder, seconds, seed, experiment) for seed in seeds]
+            result["budgets"][str(seconds)] = {
+                "experiment": experiment,
+                "runs": runs,
+                "gpt": train_gpt(corpus, seconds),
+            }
+        longest = max(budgets)
+        result["plain_lstm"] = train_lstm(corpus, longest)
+        result["baselines"] = baselines(text, folder)
+        if not quick:
+            for label, other in other_texts(folder).items():
+                ours = chargen_train(other, folder, longest, 1, None)
+                plain = train_lstm(prepare(label, folder, path=str(other)), longest)
+                result["others"][label] = {"chargen": ours, "plain_lstm": plain}
+            _draw(result["budgets"][str(longest)])
+    return result
+
+
+def _draw(row: dict[str, Any]) -> None:
+    from chargen.plots import compared
+
+    curves = {
+        "chargen": [run["curve"] for run in row["runs"]],
+        "GPT, 4 layers of 128, context 64": [row["gpt"]["curve"]],
+    }
+    compared(ROOT / "docs" / "quality.png", "tinyshakespeare, two cores: nats per held-out character", curves)
+
+
+# -------------------------------------------------------------------------------- the table
+
+
+def table(result: dict[str, Any]) -> str:
+    """Budgets beside their peers, then the other texts."""
+    rows, last = [], {}
+    for seconds, row in result["budgets"].items():
+        runs = row["runs"]
+        how = f"`+experiment={row['experiment']}`" if row["experiment"] else "defaults"
+        rows.append(
+            [
+                f"{seconds} s, {how}",
+                str(len(runs)),
+                *(_spread([run[protocol] for run in runs]) for protocol in "BAC"),
+                f"{GOALS[int(seconds)]:.2f}",
+                f"{runs[0]['parameters']:,}",
+                f"{statistics.mean(run['characters_seen'] for run in runs) / 1e6:.1f} M",
+                f"{row['gpt']['nats']:.4f}",
+            ]
+        )
+        last = row
+    headings = ["time", "seeds", "B, nats/char", "A", "C", "goal for B", "parameters", "characters seen", "baby GPT"]
+    plain, gpt = result["plain_lstm"], last["gpt"]
+    beside = [
+        (f"plain `nn.LSTM`, {plain['train_seconds']:.0f} s, {plain['parameters']:,} parameters", plain["nats"], "B"),
+        (f"baby GPT, {gpt['train_seconds']:.0f} s, {gpt['parameters']:,} parameters", gpt["nats"], "windows of 64"),
+        *((name, nats, "this text, same split") for name, nats in result["baselines"].items()),
+        *PEERS,
+    ]
+    parts = [
+        "tinyshakespeare, the first nine tenths trained on, mean and standard deviation over seeds:",
+        markdown(headings, rows),
+        "Beside it, in the same run or as published:",
+        markdown(("", "nats/char", "found"), [(what, f"{nats:.4f}", where) for what, nats, where in beside]),
+    ]
+    if others := result["others"]:
+        lines = []
+        for label, row in others.items():
+            ours, theirs = row["chargen"], row["plain_lstm"]
+            lines.append(
+                (label, f"{ours['B']:.4f}", f"{theirs['nats']:.4f}", f"{theirs['nats'] - ours['B']:+.4f}",
+                 f"{ours['C']:.4f}", f"{ours['parameters']:,}", f"{ours['characters_seen'] / 1e6:.1f} M")
+            )  # fmt: skip
+        headings = ["text", "chargen, B", "plain `nn.LSTM`", "better by", "chargen, C", "parameters", "characters seen"]
+        parts += ["Texts that nothing was tuned on, three minutes, the defaults, one seed:", markdown(headings, lines)]
+    return "\n\n".join(parts)
+
+
+def _spread(values: list[float]) -> str:
+    if len(values) == 1:
+        return f"{values[0]:.4f}"
+    return f"{statistics.mean(values):.4f} ± {statistics.stdev(values):.4f}"
+
+
+if __name__ == "__main__":
+    main(measure, table)
