@@ -12,7 +12,7 @@ from conftest import ROOT
 from test_cli import write_model
 
 FLOORS = (
-    ("files", "native"),
+    ("files", "native", "advice"),
     ("symbols",),
     ("config", "tokenizer", "cells", "linear", "plots", "baselines", "novelty"),
     ("corpus", "overrides", "unroll", "head", "portable"),

@@ -5,10 +5,11 @@ from __future__ import annotations
 import csv
 import io
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch.callbacks import Timer
+from lightning.pytorch.callbacks import Callback, Timer
 from rich.console import Console
 from test_training import Crash, Watch, corpus, module_for, run
 
@@ -19,6 +20,7 @@ from chargen.callbacks import (
     Schedule,
     WholeCheckpoints,
     duration,
+    leave_out_empty_hooks,
     updates_that_fit,
 )
 from chargen.evaluation import score_streaming
@@ -48,7 +50,7 @@ def test_updates_fit_into_what_is_left() -> None:
 def test_a_run_given_a_time_learns_its_length(tmp_path: Path) -> None:
     """The length is measured, kept in the checkpoint, and the cosine comes to its end."""
     module, clock, said, watch = module_for("gru", None), Timer(duration={"seconds": 2}, verbose=False), [], Watch()
-    schedule, save = Schedule(clock, 2.0, None, said.append), Save(tmp_path / "last.ckpt")
+    schedule, save = Schedule(clock, 2.0, None, said.append, str), Save(tmp_path / "last.ckpt")
     settings = {"max_steps": -1, "val_check_interval": 30, "check_val_every_n_epoch": None}
     trainer = run(module, tmp_path, clock, schedule, watch, save, **settings)
     assert module.plan.total is not None
@@ -69,7 +71,7 @@ def test_the_metrics_are_the_runs(tmp_path: Path) -> None:
     metrics = MetricsFile(tmp_path / "metrics.csv", clock, chars_per_update=15)
     report = Report(Console(file=out), clock, None, 15, log_every=4, line_seconds=0.0)
     settings = {"log_every_n_steps": 4, "val_check_interval": 6, "check_val_every_n_epoch": None, "logger": [metrics]}
-    run(module_for("gru", 12), tmp_path, clock, Schedule(clock, None, 12, print), report, **settings)
+    run(module_for("gru", 12), tmp_path, clock, Schedule(clock, None, 12, print, str), report, **settings)
     rows = rows_of(tmp_path / "metrics.csv")
     assert [int(row["update"]) for row in rows if row["train_nats_per_char"]] == [4, 8, 12]
     assert [int(row["update"]) for row in rows if row["validation_nats_per_char"]] == [6, 12]
@@ -170,3 +172,22 @@ def test_a_failed_checkpoint_leaves_the_one_before(tmp_path: Path) -> None:
         WholeCheckpoints().save_checkpoint({"a": lambda: 1}, file)
     assert WholeCheckpoints().load_checkpoint(file) == {"a": 1}
     assert [f.name for f in tmp_path.iterdir()] == ["last.ckpt"]
+
+
+def test_only_hooks_that_do_something_are_called(tmp_path: Path) -> None:
+    """And those that are left are called as before: a step makes each of its calls once."""
+    called = []
+
+    class Own(Callback):
+        def on_after_backward(self, *_: Any) -> None:
+            called.append("after backward")
+
+        def on_train_end(self, *_: Any) -> None:
+            called.append("end")
+
+    own, module = Own(), module_for("gru", 3)
+    leave_out_empty_hooks([own], module)
+    assert own.on_train_batch_start is own.on_before_zero_grad is module.on_after_backward is None
+    assert callable(module.on_train_batch_start)
+    run(module, tmp_path, own)
+    assert called == ["after backward"] * 3 + ["end"]

@@ -248,7 +248,7 @@ def test_help_teaches(chargen: Chargen) -> None:
         "corpus.path=null",
         "trainer.max_time",
         "resume=",
-        "+experiment=smoke",
+        "+experiment=fifteen_seconds",
         "batch_size=16",
     ):
         assert word in out
@@ -265,7 +265,7 @@ def test_help_teaches(chargen: Chargen) -> None:
         (["model.residual=perhaps"], "model.residual=perhaps: must be true or false"),
         (["model=huge"], "model=huge: there is no such model; write one of large, medium, small, tiny"),
         (["corpus=tex"], "corpus=tex: there is no such corpus; write one of enwik8, python_reference, text"),
-        (["+experiment=nope"], "experiment=nope: there is no such experiment; write one of smoke"),
+        (["+experiment=nope"], "experiment=nope: there is no such experiment; write one of fifteen_seconds, "),
         (["batchsize=3"], "batchsize: there is no such setting; did you mean batch_size?"),
         (["model.cell=transformer"], "model.cell=transformer: must be rnn, lstm, gru"),
         (["trainer.max_stepz=3"], "trainer.max_stepz: there is no such setting; did you mean trainer.max_steps?"),

@@ -62,7 +62,7 @@ def test_every_file_composes_and_builds(overrides: list[str], tmp_path: Path) ->
     settings = {**config.trainer, "accelerator": "cpu"}
     max_seconds, total_updates = _length(settings, windows=100)
     trainer = _trainer(settings, max_seconds, total_updates, [], [], tmp_path)
-    assert trainer.gradient_clip_algorithm == "norm"
+    assert trainer.gradient_clip_algorithm == container["trainer"]["gradient_clip_algorithm"]
     assert trainer.gradient_clip_val == config.trainer["gradient_clip_val"]
 
 

@@ -81,10 +81,10 @@ def test_without_learning_it_is_streaming() -> None:
 
 
 def test_it_learns_what_repeats_itself_and_leaves_the_model_alone() -> None:
-    model, ids = model_of(torch.float32), np.tile(text(11), 60)
+    model, ids = model_of(torch.float32), np.tile(text(11), 300)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     static = score_streaming(model, ids).nats_per_char
-    assert score_dynamic(model, ids, Adaptation(0.01, 0.0)).nats_per_char < 0.7 * static
+    assert score_dynamic(model, ids, Adaptation(0.02, 0.0)).nats_per_char < 0.7 * static
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert model.training
 

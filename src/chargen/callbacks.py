@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,20 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
+_HOOKS_OF_A_STEP = (
+    *("on_train_batch_start", "on_before_zero_grad", "on_before_backward", "on_after_backward"),
+    *("on_before_optimizer_step", "on_train_batch_end"),
+)
+
+
+def leave_out_empty_hooks(callbacks: Sequence[Callback], module: LightningModule) -> None:
+    """Lightning enters a profiler's context for each hook of each callback, though most do nothing; None it skips."""
+    for owner, kind in (*((callback, Callback) for callback in callbacks), (module, LightningModule)):
+        for hook in _HOOKS_OF_A_STEP:
+            if getattr(type(owner), hook) is getattr(kind, hook):
+                setattr(owner, hook, None)
+
+
 class Schedule(Callback):
     """Ends the run at its last update, and finds out which one that is where a time was given.
 
@@ -54,15 +68,22 @@ class Schedule(Callback):
         max_seconds: how long the run may take; None for no limit.
         max_updates: how many updates it may have; None for no limit.
         say: prints a line.
+        advise: says what so many updates mean.
     """
 
     def __init__(
-        self, clock: Timer, max_seconds: float | None, max_updates: int | None, say: Callable[[str], None]
+        self,
+        clock: Timer,
+        max_seconds: float | None,
+        max_updates: int | None,
+        say: Callable[[str], None],
+        advise: Callable[[int], str],
     ) -> None:
         self.clock = clock
         self.max_seconds = max_seconds
         self.max_updates = max_updates
         self.say = say
+        self.advise = advise
         self._validating = 0.0  # seconds spent on it in all
         self._since = (0, 0.0)  # updates and learning seconds at the last measurement
         self._next = 0.01  # fraction of the time at which to measure again; the first updates are slow
@@ -102,7 +123,7 @@ class Schedule(Callback):
         total = update + updates_that_fit(max_seconds - elapsed, learning / updates, self._validating / elapsed)
         total = min(total, self.max_updates or total)
         if module.plan.total is None:
-            self.say(f"about {total:,} updates fit into {duration(max_seconds)}: the learning rate falls from here")
+            self.say(f"about {total:,} updates fit into {duration(max_seconds)}: {self.advise(total)}")
         module.plan = Plan(total, update, module.plan.progress_at(update))
 
 

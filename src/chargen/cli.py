@@ -14,6 +14,7 @@ import shlex
 import shutil
 import signal
 import sys
+import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Optional, cast
@@ -180,8 +181,13 @@ def _train_help() -> str:
         assert is_dataclass(group)
         rows += ["", f"{part}: {group.__doc__}", *(row(f"{part}.{f.name}", f) for f in fields(group))]
     choices = {
-        group: ", ".join(sorted(file.stem for file in (_config_folder() / group).glob("*.yaml")))
-        for group in ("corpus", "model", "experiment")
+        group: textwrap.fill(
+            ", ".join(sorted(file.stem for file in (_config_folder() / group.lstrip("+")).glob("*.yaml"))),
+            width=96,
+            initial_indent=f"  {group}=",
+            subsequent_indent=" " * (len(group) + 3),
+        )
+        for group in ("corpus", "model", "+experiment")
     }
     return f"""Usage: chargen train [TEXT ...] [SETTING=VALUE ...]
 
@@ -190,16 +196,14 @@ Learn to write from a text. TEXT is a file, several, a folder or a 'glob' of .tx
 
   chargen train                                    three minutes on the embedded corpus
   chargen train my.txt trainer.max_time=00:00:10:00
-  chargen train articles/ model=medium model.cell=lstm
+  chargen train articles/ model=small model.cell=lstm
   chargen train corpus=tinyshakespeare trainer.max_epochs=3
   chargen train resume=runs/x                      go on with a run that was stopped
   chargen train -m model.cell=rnn,gru,lstm         one run of each
   chargen train --cfg job                          show the composed settings and stop
 
 Choices
-  corpus={choices["corpus"]}
-  model={choices["model"]}
-  +experiment={choices["experiment"]}
+{chr(10).join(choices.values())}
 
 Settings
 {chr(10).join(rows)}

@@ -52,10 +52,10 @@ class ModelConfig:
     """The shape of the network."""
 
     cell: str = setting("gru", "rnn, lstm or gru")
-    hidden_size: int = setting(256, "H, width of a layer")
+    hidden_size: int = setting(512, "H, width of a layer")
     num_layers: int = setting(1, "L, layers on top of each other")
     embedding_size: int = setting(64, "E, width of a character on its way in")
-    dropout: float = setting(0.3, "fraction of a layer's outputs dropped on their way up, one mask per window")
+    dropout: float = setting(0.4, "fraction of a layer's outputs dropped on their way up, one mask per window")
     residual: bool = setting(False, "add a layer's input to its output")
 
 
@@ -64,7 +64,7 @@ class OptimizerConfig:
     """AdamW, with warm-up and cosine decay over the run's own length."""
 
     learning_rate: float = setting(4e-3, "at its peak")
-    weight_decay: float = setting(0.01, "on matrices only")
+    weight_decay: float = setting(0.1, "on matrices only")
     beta1: float = setting(0.9, "of AdamW")
     beta2: float = setting(0.99, "of AdamW")
     warmup_updates: int = setting(100, "at most a tenth of the run")

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 import yaml
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Trainer
 from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.callbacks import Callback, EarlyStopping, Timer
 from lightning.pytorch.loggers import Logger
@@ -30,6 +30,7 @@ from rich.progress import Progress
 
 import chargen
 from chargen import native
+from chargen.advice import advice
 from chargen.callbacks import (
     VALIDATIONS,
     KeepBest,
@@ -38,6 +39,7 @@ from chargen.callbacks import (
     Schedule,
     WholeCheckpoints,
     duration,
+    leave_out_empty_hooks,
 )
 from chargen.config import DEFAULT_MAX_TIME, TrainConfig, read, run_seconds
 from chargen.corpus import Corpus
@@ -105,7 +107,12 @@ def fit(
     if config.logger is not None:
         loggers.append(extra_logger(config.logger, run_dir))
     report = Report(console, clock, max_seconds, chars_per_update, int(trainer_settings.get("log_every_n_steps") or 50))
-    schedule = Schedule(clock, max_seconds, total_updates, report.say)
+
+    def advise(updates: int) -> str:
+        seconds = None if total_updates else max_seconds
+        return advice(updates * windows_per_update, windows, len(corpus.train), seconds)
+
+    schedule = Schedule(clock, max_seconds, total_updates, report.say, advise)
     keep_best = KeepBest(run_dir, clock, config.sample_length, report.say)
     save = Save(run_dir / CHECKPOINT)
     callbacks: list[Callback] = [clock, schedule, report, keep_best, save]
@@ -126,13 +133,15 @@ def fit(
         f"model {config.model.cell} {config.model.num_layers} x {config.model.hidden_size}: {parameters:,} parameters; "
         f"{length}, {torch.get_num_threads()} threads; into {run_dir}"
     )
+    if total_updates and checkpoint is None:
+        console.print(f"{total_updates:,} updates are {advise(total_updates)}")
     if checkpoint is not None and over:
         updates, seconds = checkpoint["global_step"], checkpoint["callbacks"]["Timer"]["time_elapsed"]["train"]
         _validate_last(module, data, checkpoint, run_dir)
     else:
         if checkpoint is not None:
             metrics.cut_behind(checkpoint["global_step"])
-        _leave_out_empty_hooks(callbacks, module)
+        leave_out_empty_hooks(callbacks, module)
         with _threads_for_kernels(trainer):
             _run(trainer, module, data, config.resume, save)
         updates, seconds = trainer.global_step, clock.time_elapsed()
@@ -284,20 +293,6 @@ def _run(trainer: Trainer, module: CharLanguageModel, data: TextData, resume: st
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-_HOOKS_OF_A_STEP = (
-    *("on_train_batch_start", "on_before_zero_grad", "on_before_backward", "on_after_backward"),
-    *("on_before_optimizer_step", "on_train_batch_end"),
-)
-
-
-def _leave_out_empty_hooks(callbacks: list[Callback], module: CharLanguageModel) -> None:
-    """Lightning enters a profiler's context for each hook of each callback, though most do nothing; None it skips."""
-    for owner, kind in (*((callback, Callback) for callback in callbacks), (module, LightningModule)):
-        for hook in _HOOKS_OF_A_STEP:
-            if getattr(type(owner), hook) is getattr(kind, hook):
-                setattr(owner, hook, None)
 
 
 @contextlib.contextmanager

@@ -1,0 +1,41 @@
+"""What a run's length means for its text: how often it is read, and what to type where that is too often or too seldom.
+
+The bounds are measured: docs/LOG.md, "How often a text is read".
+"""
+
+from __future__ import annotations
+
+TOO_SELDOM, GOOD, TOO_OFTEN = 2.0, 12.0, 60.0
+"""Passes over the text: below the first a smaller model learns more, beyond the last any learns by heart."""
+
+
+def advice(updates: int, windows: int, characters: int, seconds: float | None) -> str:
+    """How often a text will be read, and what to change where that does not fit.
+
+    Args:
+        updates: of the whole run.
+        windows: updates of one pass over the training text.
+        characters: of it.
+        seconds: of the run, if its length was given so.
+    """
+    passes = updates / windows
+    often = f"{passes:.{0 if passes >= 10 else 1}f} passes over {characters:,} characters"
+    longer = _length(updates * GOOD / passes, seconds and seconds * GOOD / passes)
+    if passes < TOO_SELDOM:
+        return f"{often}: more would teach it more; write {longer}, or model=small, which reads three times as fast"
+    if passes > TOO_OFTEN:
+        return (
+            f"{often}: it will know them by heart, and the best weights on the way are kept; "
+            f"give it more text, or write {longer}, or model=tiny model.dropout=0.5"
+        )
+    return often
+
+
+def _length(updates: float, seconds: float | None) -> str:
+    """What to type for a run of that length."""
+    if seconds is None:
+        return f"trainer.max_steps={max(1, round(updates))}"
+    minutes, rest = divmod(max(1, round(seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    return f"trainer.max_time={days:02}:{hours:02}:{minutes:02}:{rest:02}"
