@@ -18,7 +18,7 @@ FLOORS = (
     ("corpus", "overrides", "unroll", "head", "portable"),
     ("lanes", "logs", "model", "sampling", "runs"),
     ("evaluation",),
-    ("dynamic",),
+    ("dynamic", "doctor"),
     ("training", "callbacks"),
     ("fitting",),
     ("cli",),
@@ -33,7 +33,7 @@ OWNERS = {
     "tokenizers": {"tokenizer"},
     "matplotlib": {"plots"},
     "torch": {
-        *("cells", "unroll", "linear", "head", "model", "evaluation", "dynamic"),
+        *("cells", "unroll", "linear", "head", "model", "evaluation", "dynamic", "doctor"),
         *("lanes", "training", "callbacks", "fitting", "runs", "cli"),
     },
     "typer": {"cli"},

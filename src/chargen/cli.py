@@ -25,6 +25,7 @@ import chargen
 
 if TYPE_CHECKING:
     import numpy as np
+    from rich.console import Console
     from rich.progress import Progress
 
     from chargen.corpus import Corpus
@@ -585,6 +586,89 @@ def plot(
     train, validation = column("train_nats_per_char"), column("validation_nats_per_char")
     learning_curve(picture, str(folder), train, validation, column("learning_rate"))
     print(picture)
+
+
+# ----------------------------------------------------------------------------------- doctor
+
+
+@app.command()
+def doctor(
+    texts: Annotated[list[str], typer.Argument(metavar="TEXT...", help="Files, a folder or a 'glob', as for train.")],
+    encoding: Annotated[str, typer.Option(help="Of the files.")] = "utf-8",
+) -> None:
+    """Look a text over before training: what is in it, what is odd about it, and what sizes fit it."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from chargen.corpus import find_files
+    from chargen.doctor import LONG_LINE, RARE, examine
+
+    files = find_files(texts)
+    console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("reading", total=2 * sum(file.stat().st_size for file in files))
+        found = examine(files, encoding, lambda num_bytes: progress.advance(task, num_bytes))
+    if not found.characters:
+        raise ValueError(f"{' '.join(texts)}: there is no text in it")
+
+    def row(what: str, value: str, write: str = "") -> None:
+        console.print(f"  {what:20}{value}{f': write {write}' if write else ''}")
+
+    def several(number: int, word: str) -> str:
+        return f"{number:,} {word}{'' if number == 1 else 's'}"
+
+    marks = f", {several(found.byte_order_marks, 'byte order mark')}" if found.byte_order_marks else ""
+    row("files", f"{several(len(files), 'file')}, {found.num_bytes:,} bytes, {encoding}{marks}")
+    row("characters", f"{found.characters:,}, {several(found.symbols, 'different one')}")
+    ends = ", ".join(f"{num:,} {end}" for end, num in found.line_ends.most_common())
+    mixed = "corpus.normalize_newlines=true to make them one" if set(found.line_ends) - {"LF"} else ""
+    row("line ends", ends or "none", mixed)
+    row("longest line", several(found.longest_line, "character"))
+    if found.not_normalized:
+        row("accents apart", "some characters are spelled in pieces", "corpus.normalize_unicode=true to join them")
+    lengths = sorted(found.article_lengths)
+    middle = lengths[len(lengths) // 2]
+    row("articles", f"{len(lengths):,} of {lengths[0]:,} to {lengths[-1]:,} characters, {middle:,} in the middle")
+    if found.repeated_articles:
+        row("repeated articles", f"{found.repeated_articles:,} are the same as one before: take them out")
+    if found.long_lines:
+        share = found.repeated_lines / found.long_lines
+        row("repeated lines", f"{share:.1%} of those of {LONG_LINE} characters and more")
+    least = f"corpus.min_count={RARE} to fold them into one" if found.rare else ""
+    row("rare symbols", f"{len(found.rare):,} come less than {RARE} times" if found.rare else "none", least)
+    for rare in found.rare[:10]:
+        place = f"{rare.file}:{rare.line}:{rare.column}"
+        console.print(f"    {rare.symbol!r:8} U+{ord(rare.symbol):04X} {rare.name:40} {rare.count} x, first {place}")
+    if len(found.rare) > 10:
+        console.print(f"    and {len(found.rare) - 10:,} more")
+    _print_sizes(console, found.symbols + 2, int(0.9 * found.characters))
+
+
+def _print_sizes(console: Console, vocab_size: int, characters: int) -> None:
+    """What each size of model would cost, and how long it takes to read the text as often as is good for it."""
+    import yaml
+
+    from chargen.advice import GOOD
+    from chargen.config import TrainConfig
+    from chargen.doctor import size_of
+
+    train = TrainConfig()
+    if characters < train.batch_size * train.sequence_length:
+        console.print(
+            f"  too short to train on with the defaults: write batch_size=1 sequence_length={max(1, characters // 2)}"
+        )
+        return
+    console.print(
+        f"\n  {'size':20}{'parameters':>12}{'memory':>10}{'chars/s':>10}   {GOOD:.0f} passes, a good length, take"
+    )
+    for name in ("tiny", "small", "medium", "large"):
+        settings = yaml.safe_load((_config_folder() / "model" / f"{name}.yaml").read_text(encoding="utf-8"))
+        size = size_of(settings, vocab_size, train.batch_size, train.sequence_length)
+        seconds = round(GOOD * characters / size.chars_per_second)
+        days, hours, minutes = seconds // 86400, seconds // 3600 % 24, seconds // 60 % 60
+        length = f"trainer.max_time={days:02}:{hours:02}:{minutes:02}:{seconds % 60:02}"
+        cost = f"{size.parameters:12,}{size.megabytes:7,.0f} MB{size.chars_per_second:10,.0f}"
+        console.print(f"  {f'model={name}':20}{cost}   {length}")
 
 
 # ----------------------------------------------------------------------------------- info
