@@ -28,8 +28,8 @@ RARE = 5
 LONG_LINE = 40
 """Characters from which on a line that comes again counts as a repetition."""
 
-GUESSES = ("utf-16", "gb18030", "big5", "shift_jis", "euc_kr", "cp1251", "latin-1")
-"""Encodings that are tried where a file is not what it was said to be, the strictest first."""
+GUESSED_FROM = 1 << 18
+"""Bytes of a file that an encoding is guessed from, where it is not what it was said to be."""
 
 _MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 Advance = Callable[[int], None]
@@ -204,17 +204,12 @@ def _text(numbers: np.ndarray) -> str:
 
 
 def _encoding_of(file: Path, but: str) -> str | None:
-    """The first of `GUESSES` in which a file can be read and has no control characters."""
-    for guess in GUESSES:
-        try:
-            with open(file, encoding=guess, newline="") as stream:
-                while piece := stream.read(1 << 20):
-                    if any(unicodedata.category(c) == "Cc" and c not in "\t\n\r\f\v" for c in set(piece)):
-                        raise UnicodeError
-        except (UnicodeError, OSError):
-            continue
-        return guess if guess != but else None
-    return None
+    """What a file is probably written in, if not in `but`; None where nobody can say."""
+    from charset_normalizer import from_bytes
+
+    with open(file, "rb") as stream:
+        guess = from_bytes(stream.read(GUESSED_FROM)).best()
+    return guess.encoding if guess is not None and guess.encoding != codecs.lookup(but).name.replace("-", "_") else None
 
 
 # ------------------------------------------------------------------------------- sizes
