@@ -12,8 +12,8 @@ text, which is not trained on:
 The baby GPT sees 64 characters, and is scored in windows of that size. The plain LSTM is `nn.LSTM`, 1 x 256, with
 AdamW and a cosine to the end of its time, no dropout, B 16, T 32: what a page of torch gives. Its score is B.
 
-Texts that the present recipes were not tuned on show what they are worth elsewhere: couplets of the Tang in Chinese, the
-Python language reference, and the source of Python's own library.
+Texts that the present recipes were not tuned on show what they are worth elsewhere: couplets of the Tang in Chinese,
+the Python language reference, and the source of Python's own library.
 """
 
 from __future__ import annotations
