@@ -2,7 +2,7 @@
 
 Each script runs in a process of its own. One that fails, or is not there, is named in its place; the
 tables of the others are not lost. The table in short, which stands first, is the one of the README.
-Quality takes an hour and has its own command; either leaves the other's part of the file as it was.
+Quality takes three quarters of an hour and has its own command; either leaves the other's part of the file as it was.
 """
 
 from __future__ import annotations

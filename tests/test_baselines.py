@@ -9,7 +9,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from chargen.baselines import MAX_ORDER, baselines, best_order, compressed, kneser_ney, unigram
@@ -37,11 +37,11 @@ class Naive:
     @staticmethod
     def discounts(a: Counter[tuple[int, ...]]) -> list[float]:
         one, two, three, four = (sum(count == n for count in a.values()) for n in (1, 2, 3, 4))
-        if not (one and two and three):
-            return [0.0, 0.75, 0.75, 0.75]
-        y = one / (one + 2 * two)
-        d = [1 - 2 * y * two / one, 2 - 3 * y * three / two, 3 - 4 * y * four / three]
-        return [0.0, *(min(max(x, 0.0), n + 1.0) for n, x in enumerate(d))]
+        d = [-1.0]
+        if one and two and three:
+            y = one / (one + 2 * two)
+            d = [1 - 2 * y * two / one, 2 - 3 * y * three / two, 3 - 4 * y * four / three]
+        return [0.0, *d] if all(x > 0 for x in d) else [0.0, 0.75, 0.75, 0.75]
 
     def p(self, context: tuple[int, ...], c: int) -> float:
         if not context:
@@ -74,9 +74,11 @@ def test_kneser_ney_equals_its_definition(order: int, seed: int) -> None:
     np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
-@given(
-    st.lists(st.integers(0, V - 1), min_size=1, max_size=60), st.lists(st.integers(0, V - 1), min_size=1, max_size=6)
-)
+letters = st.integers(0, V - 1)
+
+
+@given(st.lists(letters, min_size=1, max_size=60), st.lists(letters, min_size=1, max_size=6))
+@example([3, 3, 3, 3, 0, 1, 0, 1, 2, 3, 2], [0])  # counts that would give a negative discount
 def test_kneser_ney_is_a_distribution(text: list[int], context: list[int]) -> None:
     """Over every next character, after any context, seen or not."""
     by_letter = [kneser_ney(np.array(text), np.array([*context, c]), V, MAX_ORDER) for c in range(V)]

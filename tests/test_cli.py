@@ -509,6 +509,7 @@ def test_without_its_training_text_there_is_nothing_to_compare_with(learned: str
         code, out, err = chargen(*words)
         assert (code, out) == (2, "")
         assert "text.txt" in err
+        assert f"leave out {words[2]}" in err
 
 
 def test_novelty_is_told_beside_the_sample(learned: str, chargen: Chargen) -> None:
@@ -521,7 +522,7 @@ def test_novelty_is_told_beside_the_sample(learned: str, chargen: Chargen) -> No
         found = [text[i:j] for i in range(len(text)) for j in range(i + 1, len(text) + 1) if text[i:j] in TEXT]
         assert max(map(len, found)) == int(length)
         assert eval(run) in text
-        assert float(share) == pytest.approx(0 if int(length) < 20 else 100, abs=99)
+        assert (float(share) > 0) == (int(length) >= 20)
 
 
 def test_the_curve_is_drawn(chargen: Chargen, away: Path) -> None:

@@ -82,6 +82,16 @@ def test_the_file_goes_there_and_back(unit: str) -> None:
     assert (again.symbols, again.unit) == (tokenizer.symbols, tokenizer.unit)
 
 
+@given(st.binary(min_size=1))
+def test_a_files_bytes_come_back(content: bytes) -> None:
+    tokenizer = Tokenizer(map(chr, set(content)), "byte")
+    ids = tokenizer.encode_numbers(np.frombuffer(content, np.uint8))
+    assert tokenizer.to_bytes(ids) == content
+    text = content.decode("latin-1")
+    tokenizer = Tokenizer(text)
+    assert tokenizer.to_bytes(np.insert(tokenizer.encode(text), 0, END_ID)) == b"\0" + text.encode()
+
+
 def test_unknown_characters() -> None:
     tokenizer = Tokenizer("abc")
     assert tokenizer.encode("a山c\U0010ffff").tolist() == [2, UNKNOWN_ID, 4, UNKNOWN_ID]

@@ -86,7 +86,9 @@ def run(module: CharLanguageModel, folder: Path, *callbacks: Callback, resume: P
 # ------------------------------------------------------------------------------- what is learned
 
 
-def plain_loop(module: CharLanguageModel, total: int, clip: float) -> tuple[dict[str, torch.Tensor], list[float]]:
+def plain_loop(
+    module: CharLanguageModel, total: int, clip: float, windows_per_update: int = 1
+) -> tuple[dict[str, torch.Tensor], list[float]]:
     """The same training without chargen: torch.nn, slices of the text, AdamW, clip_grad_norm_."""
     settings = module.model.settings
     kind = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}[settings.cell]
@@ -106,24 +108,27 @@ def plain_loop(module: CharLanguageModel, total: int, clip: float) -> tuple[dict
     text = torch.from_numpy(corpus().train.astype(np.int64))
     lane = (len(text) - 1) // B
     norms, state, place = [], None, 0
-    for update in range(total):
+    for window in range(total * windows_per_update):
+        update, behind = divmod(window, windows_per_update)
         end = min(place + T, lane)
         starts = [b * lane for b in range(B)]
         inputs = torch.stack([text[s + place : s + end] for s in starts])
         targets = torch.stack([text[s + place + 1 : s + end + 1] for s in starts])
         outputs, state = net(embedding(inputs), state)
         state = tuple(part.detach() for part in state) if isinstance(state, tuple) else state.detach()
-        optimizer.zero_grad()
-        F.cross_entropy(head(outputs).flatten(0, 1), targets.flatten()).backward()
+        (F.cross_entropy(head(outputs).flatten(0, 1), targets.flatten()) / windows_per_update).backward()
+        place = end
+        if place == lane:
+            place, state = 0, None
+        if behind < windows_per_update - 1:
+            continue
         norms.append(nn.utils.clip_grad_norm_(parameters, clip).item())
         warm = min(1.0, (update + 1) / (min(OPTIMIZER["warmup_updates"], total // 10) + 1))
         cosine = 0.5 * (1 + math.cos(math.pi * update / total))
         for group in optimizer.param_groups:
             group["lr"] = OPTIMIZER["learning_rate"] * warm * (0.1 + 0.9 * cosine)
         optimizer.step()
-        place = end
-        if place == lane:
-            place, state = 0, None
+        optimizer.zero_grad()
     return {f"{n}.{k}": v for n, part in parts.items() for k, v in part.state_dict().items()}, norms
 
 
@@ -138,6 +143,16 @@ def test_equals_a_plain_loop(cell: str, clip: float, tmp_path: Path) -> None:
     assert [seen["gradient_norm"] for seen in watch.seen] == pytest.approx(norms, rel=1e-8)
     assert [seen["clip_fraction"] for seen in watch.seen] == [float(norm > clip) for norm in norms]
     assert 0 < sum(norm > clip for norm in norms) < len(norms)  # both cases were met
+
+
+def test_gradients_of_several_windows_add_up(tmp_path: Path) -> None:
+    """Within a pass: at its end Lightning makes an update of what there is."""
+    module, watch = module_for("gru", 3, dropout=0.0).double(), Watch()
+    expected, norms = plain_loop(module, 3, 0.35, windows_per_update=2)
+    run(module, tmp_path, watch, precision="64-true", gradient_clip_val=0.35, accumulate_grad_batches=2)
+    for name, value in module.model.state_dict().items():
+        torch.testing.assert_close(value, expected[name], rtol=1e-8, atol=1e-10)
+    assert [seen["gradient_norm"] for seen in watch.seen if "gradient_norm" in seen] == pytest.approx(norms, rel=1e-8)
 
 
 @pytest.mark.parametrize(

@@ -28,8 +28,8 @@ import numpy as np
 MAX_ORDER = 12
 """The longest n-grams that are tried."""
 
-MAX_TRAINING = 10_000_000
-"""Of a longer training text, only the last characters are counted, or compressed."""
+MAX_TRAINING = 4_000_000
+"""Of a longer training text, only so many characters at its end are counted, or compressed: a gigabyte of memory."""
 
 
 class Baseline(NamedTuple):
@@ -65,11 +65,12 @@ def baselines(
     Returns:
         Rows from the simplest on.
     """
+    of = f", from the last {MAX_TRAINING:,} characters" if len(training) > MAX_TRAINING else ""
     training = training[-MAX_TRAINING:]
     rows = []
 
     def add(name: str, adaptive: bool, nats_per_char: float) -> None:
-        rows.append(Baseline(name, adaptive, nats_per_char))
+        rows.append(Baseline(name + of, adaptive, nats_per_char))
         advance(name)
 
     add("letter frequencies", False, unigram(training, scored, vocab_size))
@@ -181,13 +182,14 @@ def _interpolated(
 
 
 def _discounts(counts: np.ndarray) -> np.ndarray:
-    """D(0), D(1), D(2), D(3 and more); three quarters where a text is too short to say."""
+    """D(0), D(1), D(2), D(3 and more); three quarters where a text is too short to give them a sense."""
     one, two, three, four = (int((counts == n).sum()) for n in (1, 2, 3, 4))
-    if 0 in (one, two, three):
-        return np.array([0.0, 0.75, 0.75, 0.75])
-    y = one / (one + 2 * two)
-    d = [0.0, 1 - 2 * y * two / one, 2 - 3 * y * three / two, 3 - 4 * y * four / three]
-    return np.clip(d, 0.0, [0.0, 1.0, 2.0, 3.0])
+    if one and two and three:
+        y = one / (one + 2 * two)
+        d = [1 - 2 * y * two / one, 2 - 3 * y * three / two, 3 - 4 * y * four / three]
+        if min(d) > 0:  # or else a character that was never seen might have no probability at all
+            return np.array([0.0, *d])
+    return np.array([0.0, 0.75, 0.75, 0.75])
 
 
 def compressed(training: bytes, scored: bytes, characters: int, compress: Callable[[bytes], bytes]) -> float:

@@ -327,7 +327,7 @@ def sample(
             raise ValueError("--prompt and --prompt-file: give one of them")
         prompt = _read_text(prompt_file)
     portable = load_model(run)
-    training = _learned_from(portable).train if novelty else None
+    training = _learned_from(portable, "--novelty").train if novelty else None
     writer = Writer(portable, precision)
     ids, strangers = writer.read(prompt)
     if strangers:
@@ -347,7 +347,7 @@ def sample(
 
 
 def _print_novelty(which: str, training: np.ndarray, tokenizer: Tokenizer, text: str) -> None:
-    """On standard error, so that the sample itself can be passed on."""
+    """On standard error, so that the sample itself can be passed on. Bytes that are no UTF-8 count as new."""
     from chargen.novelty import LONG, novelty
 
     found = novelty(training, tokenizer.encode(text))
@@ -442,7 +442,8 @@ def evaluate(
 
     portable = load_model(run)
     ids, name, num_unknown = _text_to_score(portable, text, encoding)
-    training = _learned_from(portable).train if dynamic or baselines else ids[:0]
+    needed = " and ".join(flag for flag, given in (("--dynamic", dynamic), ("--baselines", baselines)) if given)
+    training = _learned_from(portable, needed).train if needed else ids[:0]
     from rich.progress import Progress
 
     from chargen.tokenizer import Tokenizer
@@ -507,10 +508,10 @@ def _baseline_rows(
 
     task = progress.add_task("counting and compressing", total=4)
 
-    def to_bytes(ids: np.ndarray) -> bytes:
-        return tokenizer.decode(ids.tolist()).encode("utf-8", "replace")
+    def advance(_: str) -> None:
+        progress.advance(task)
 
-    rows = baselines(training, ids, tokenizer.vocab_size, to_bytes, lambda _: progress.advance(task))
+    rows = baselines(training, ids, tokenizer.vocab_size, tokenizer.to_bytes, advance)
     return [(f"{row.name}, {'adaptive' if row.adaptive else 'static'}", row.nats_per_char) for row in rows]
 
 
@@ -527,29 +528,29 @@ def _text_to_score(portable: Portable, text: str | None, encoding: str) -> tuple
         scored = encode_file(text, Tokenizer.from_json(portable.tokenizer), encoding, **cleaning)
         ids = np.insert(scored, 0, portable.notes["first_id"])
         return ids, text, int((scored == UNKNOWN_ID).sum())
-    try:
-        corpus = _learned_from(portable)
-    except ValueError as error:
-        raise ValueError(f"{error}; or score a text with --text FILE") from None
+    corpus = _learned_from(portable)
     ids = corpus.validation
     return ids, f"held-out text of corpus {corpus.name}", int((ids[1:] == UNKNOWN_ID).sum())
 
 
-def _learned_from(portable: Portable) -> Corpus:
+def _learned_from(portable: Portable, needed_by: str = "") -> Corpus:
     """The corpus of a model's run.
 
     Raises:
-        ValueError: it is not known, not there, or not the same any more.
+        ValueError: it is not known, not there, or not the same any more. The message says how to do without.
     """
     from chargen.corpus import prepare
 
+    without = f"leave out {needed_by}" if needed_by else "score a text with --text FILE"
     try:
         config = portable.notes["config"]
         corpus = prepare(folder=Path(config["data_dir"]), **config["corpus"])
     except (KeyError, TypeError):
-        raise ValueError("the model does not say what it learned from") from None
+        raise ValueError(f"the model does not say what it learned from: {without}") from None
+    except ValueError as error:
+        raise ValueError(f"{error}; or {without}") from None
     if corpus.sha256 != portable.notes["corpus"]["sha256"]:
-        raise ValueError(f"the text of corpus {corpus.name} has changed since the run")
+        raise ValueError(f"the text of corpus {corpus.name} has changed since the run: {without}")
     return corpus
 
 

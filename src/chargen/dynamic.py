@@ -4,8 +4,8 @@ Each window of the text is scored first and learned from afterwards, so every ch
 those before it alone. With g the gradient of a window's nats, s the root of its mean square over windows of the
 training text, r = s / mean(s), and w_0 the weights that training left:
 
-    rms    w <- w - rate * g / (s + epsilon) + decay * min(r, 1 / decay) * (w_0 - w)
-    sgd    w <- w - rate * g                 + decay * (w_0 - w)
+    rms    w <- w - rate * g / (s + epsilon * mean(s)) + decay * min(r, 1 / decay) * (w_0 - w)
+    sgd    w <- w - rate * g                           + decay * (w_0 - w)
 
 What changes quickly in training may change quickly here, and is drawn back as quickly.
 

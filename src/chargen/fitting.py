@@ -110,7 +110,7 @@ def fit(
 
     def advise(updates: int) -> str:
         seconds = None if total_updates else max_seconds
-        return advice(updates * windows_per_update, windows, len(corpus.train), seconds)
+        return advice(updates, math.ceil(windows / windows_per_update), len(corpus.train), seconds)
 
     schedule = Schedule(clock, max_seconds, total_updates, report.say, advise)
     keep_best = KeepBest(run_dir, clock, config.sample_length, report.say)

@@ -46,7 +46,8 @@ class Batch(NamedTuple):
 
     def to(self, device: torch.device) -> Batch:
         """The same window on another device."""
-        return self._replace(inputs=self.inputs.to(device), targets=self.targets.to(device))
+        inputs, targets = (ids.to(device, non_blocking=device.type == "cuda") for ids in (self.inputs, self.targets))
+        return self._replace(inputs=inputs, targets=targets)
 
 
 class Lanes:

@@ -93,6 +93,11 @@ class Tokenizer:
         decoder = self.decoder()
         return "".join(map(decoder.decode, ids)) + decoder.flush()
 
+    def to_bytes(self, ids: np.ndarray) -> bytes:
+        """What a file of these ids would hold: bytes as they were, characters in UTF-8, an article's end as NUL."""
+        spelled = np.array(["\ufffd" if self.unit == "character" else "?", "\0", *self.symbols])
+        return "".join(spelled[ids].tolist()).encode("utf-8" if self.unit == "character" else "latin-1")
+
     def decoder(self) -> StreamDecoder:
         """Decodes one id at a time: a character of several bytes comes out when it is complete."""
         return StreamDecoder(self)

@@ -93,7 +93,7 @@ class CharLanguageModel(LightningModule):
         self.carry: States | None = None
         self.learning_rate = 0.0
         self._generators: dict[str, Any] | None = None  # of a checkpoint, until training starts
-        self._seen: dict[str, list[Tensor]] = {}  # since the last `take_means`
+        self._sums: dict[str, tuple[Tensor, int]] = {}  # and how many, since the last `take_means`
         self._validation: tuple[States | None, Tensor, int] = (None, torch.zeros(()), 0)
 
     # -------------------------------------------------------------------- one step
@@ -153,7 +153,7 @@ class CharLanguageModel(LightningModule):
         norm = torch.nn.utils.get_total_norm(gradients)
         clipped = norm > limit
         # Scaling by one changes nothing. To find that out costs nothing where there is no device to wait for.
-        if by_norm and (norm.is_cuda or clipped):
+        if by_norm and (norm.device.type != "cpu" or clipped):
             torch.nn.utils.clip_grads_with_norm_(self.parameters(), limit, norm)
         elif not by_norm:
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
@@ -167,14 +167,15 @@ class CharLanguageModel(LightningModule):
     # -------------------------------------------------------------------- means for the log
 
     def _add(self, **values: Tensor) -> None:
-        """Values stay on the device: reading one would wait for it."""
+        """Sums stay on the device: reading one would wait for it."""
         for name, value in values.items():
-            self._seen.setdefault(name, []).append(value)
+            total, number = self._sums.get(name, (0, 0))
+            self._sums[name] = (total + value, number + 1)
 
     def take_means(self) -> dict[str, float]:
         """Means since the last call: loss of the windows, pre-clip norm and fraction clipped of the updates."""
-        means = {name: torch.stack(values).mean().item() for name, values in self._seen.items()}
-        self._seen = {}
+        means = {name: total.item() / number for name, (total, number) in self._sums.items()}
+        self._sums = {}
         return means
 
     # -------------------------------------------------------------------- validation
