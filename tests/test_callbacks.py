@@ -24,6 +24,7 @@ from chargen.callbacks import (
     updates_that_fit,
 )
 from chargen.evaluation import score_streaming
+from chargen.files import is_sealed, previous
 from chargen.logs import COLUMNS, MetricsFile
 from chargen.model import CharRNN
 from chargen.portable import Portable
@@ -172,6 +173,23 @@ def test_a_failed_checkpoint_leaves_the_one_before(tmp_path: Path) -> None:
         WholeCheckpoints().save_checkpoint({"a": lambda: 1}, file)
     assert WholeCheckpoints().load_checkpoint(file) == {"a": 1}
     assert [f.name for f in tmp_path.iterdir()] == ["last.ckpt"]
+
+
+def test_a_flipped_bit_in_a_checkpoint_is_noticed(tmp_path: Path) -> None:
+    """Any of them; and the checkpoint before stays beside the new one."""
+    file = tmp_path / "last.ckpt"
+    for number in (1, 2):
+        WholeCheckpoints().save_checkpoint({"a": torch.arange(3), "number": number}, file)
+    assert is_sealed(file)
+    assert WholeCheckpoints().load_checkpoint(previous(file))["number"] == 1
+    content = file.read_bytes()
+    for bit in range(8 * len(content)):
+        flipped = bytearray(content)
+        flipped[bit // 8] ^= 1 << bit % 8
+        file.write_bytes(flipped)
+        assert not is_sealed(file), bit
+    file.write_bytes(b"short")
+    assert not is_sealed(file)
 
 
 def test_only_hooks_that_do_something_are_called(tmp_path: Path) -> None:

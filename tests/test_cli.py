@@ -482,6 +482,35 @@ def learned(chargen: Chargen, away: Path) -> str:
     return "runs/a"
 
 
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(chargen: Chargen, away: Path) -> None:
+    """And the run ends with the same bits as one that was never damaged."""
+    (away / "text.txt").write_text(TEXT, encoding="utf-8")
+    for folder in ("whole", "hurt"):
+        words = ["trainer.val_check_interval=2", "trainer.max_steps=8", f"run_dir={folder}"]
+        assert chargen("train", "text.txt", *TINY, *words)[0] == 0
+    last = away / "hurt" / "last.ckpt"
+    content = bytearray(last.read_bytes())
+    content[len(content) // 2] ^= 16
+    last.write_bytes(content)
+    before = away / "hurt" / "last.previous.ckpt"
+    assert torch.load(before, weights_only=True)["global_step"] < 8
+    (away / "hurt" / "summary.json").unlink()
+
+    code, _, err = chargen("train", "resume=hurt")
+    assert (code, err.count("\n")) == (0, 1)
+    assert "going on from hurt/last.previous.ckpt" in err
+    whole, hurt = (torch.load(away / run / "last.ckpt", weights_only=True) for run in ("whole", "hurt"))
+    assert whole["global_step"] == hurt["global_step"] == 8
+    for name, value in whole["state_dict"].items():
+        assert torch.equal(hurt["state_dict"][name], value), name
+
+    last.write_bytes(content)
+    before.write_bytes(content[:-1])
+    code, out, err = chargen("train", "resume=hurt", "trainer.max_steps=9")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "damaged" in err
+
+
 def test_what_a_network_has_to_beat(learned: str, chargen: Chargen, away: Path) -> None:
     """Beside A and B: the same scores as the functions give, on the same split."""
     from chargen.dynamic import SGD, score_dynamic

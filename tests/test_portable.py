@@ -10,7 +10,7 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from chargen.portable import Portable
+from chargen.portable import FORMAT_VERSION, Portable, _digest
 
 
 def portable(**changes: object) -> Portable:
@@ -57,6 +57,19 @@ def test_every_truncation_is_refused(tmp_path: Path) -> None:
             Portable.load(tmp_path / "m.safetensors")
 
 
+def test_a_flipped_bit_is_noticed(tmp_path: Path) -> None:
+    """One in each byte of the file, whichever."""
+    file = tmp_path / "m.safetensors"
+    portable().save(file)
+    content, bits = file.read_bytes(), np.random.default_rng(0)
+    for place in range(len(content)):
+        flipped = bytearray(content)
+        flipped[place] ^= 1 << int(bits.integers(8))
+        file.write_bytes(flipped)
+        with pytest.raises(ValueError, match=r"m\.safetensors"):
+            Portable.load(file)
+
+
 def test_other_files_are_refused(tmp_path: Path) -> None:
     file = tmp_path / "m.safetensors"
     save_file({"a": np.ones(2, dtype=np.float32)}, file)
@@ -100,8 +113,9 @@ def test_settings_that_do_not_fit_the_weights_are_refused(forged: dict, tmp_path
 @pytest.mark.parametrize("content", ["", "[1]", "null", "{", "[" * 100_000])
 def test_headers_that_are_not_ours_are_refused(part: str, content: str, tmp_path: Path) -> None:
     good = portable()
-    header = {"format": "chargen", "format_version": "1", "tokenizer": "", "settings": json.dumps(good.settings)}
-    header |= {"notes": json.dumps(good.notes), part: content}
+    header = {"format": "chargen", "tokenizer": "", "settings": json.dumps(good.settings)}
+    header |= {"notes": json.dumps(good.notes), "format_version": str(FORMAT_VERSION), part: content}
+    header["sha256"] = _digest(header, good.weights)
     save_file(good.weights, tmp_path / "m.safetensors", header)
     with pytest.raises(ValueError, match="damaged"):
         Portable.load(tmp_path / "m.safetensors")

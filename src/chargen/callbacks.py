@@ -19,7 +19,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
-from chargen.files import whole
+from chargen.files import is_sealed, keep, previous, seal, whole
 from chargen.portable import Portable
 from chargen.sampling import Writer
 from chargen.training import VALIDATION_SCORE, CharLanguageModel, Plan
@@ -375,12 +375,21 @@ class Save(Checkpoint):
 
 
 class WholeCheckpoints(CheckpointIO):
-    """Checkpoints that are whole or absent, and that can hold nothing but data."""
+    """Checkpoints that are whole or absent, that say when a bit has changed, and that can hold nothing but data."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Writes under a temporary name, flushes, renames."""
-        with whole(Path(path)) as temporary:
+        """Writes under a temporary name, seals, reads it back, and only then lets it take the place of the one before.
+
+        That one stays beside it, as `previous(path)`.
+        """
+        path = Path(path)
+        with whole(path) as temporary:
             torch.save(checkpoint, temporary)
+            seal(temporary)
+            if not is_sealed(temporary):
+                raise OSError(f"{path} did not come back from the disk as it was written")
+            if path.is_file() and is_sealed(path):
+                keep(path, previous(path))
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
         """Reads tensors and plain data; anything else in the file is refused."""

@@ -219,11 +219,13 @@ trainer: Lightning's Trainer, under its own names
 
 def _resumed(given: dict[str, Any], overrides: list[str]) -> tuple[dict[str, Any], bool]:
     """The settings of the run to go on with, changed by what may change, and whether its length is among that."""
-    from chargen.runs import CHECKPOINT, load_checkpoint
+    from chargen.runs import CHECKPOINT, undamaged
 
     file = Path(given["resume"])
-    file = file / CHECKPOINT if file.is_dir() else file
-    settings: dict[str, Any] = load_checkpoint(file)["hyper_parameters"]["run"]["config"]
+    file, checkpoint, wrong = undamaged(file / CHECKPOINT if file.is_dir() else file)
+    if wrong:
+        print(f"chargen: {wrong.partition('; give')[0]}; going on from {file}, one checkpoint earlier", file=sys.stderr)
+    settings: dict[str, Any] = checkpoint["hyper_parameters"]["run"]["config"]
     keys = [override.lstrip("+").partition("=")[0] for override in overrides]
     changed = [key for key in keys if key != "resume"]
     for key in changed:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import glob
 import hashlib
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 CHUNK_BYTES = 1 << 20
 
@@ -59,6 +61,60 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+def previous(path: Path) -> Path:
+    """Where the file that `path` was before is kept."""
+    return path.with_name(f"{path.stem}.previous{path.suffix}")
+
+
+def keep(path: Path, other: Path) -> None:
+    """Gives a file a second name; there is no moment without either."""
+    temporary = path.with_name(f".{other.name}.{os.getpid()}.tmp")
+    temporary.unlink(missing_ok=True)
+    try:
+        os.link(path, temporary)
+    except OSError:  # a file system without links
+        shutil.copyfile(path, temporary)
+    os.replace(temporary, other)
+
+
+_SEAL = b"sha256:"
+_SEALED_SIZE = len(_SEAL) + 64
+
+
+def seal(path: Path) -> None:
+    """Writes the SHA-256 of a zip archive into its comment, the only place where one may be added.
+
+    Args:
+        path: an archive without a comment, such as `torch.save` writes.
+    """
+    with open(path, "r+b") as stream:
+        stream.seek(-2, os.SEEK_END)  # the length of the comment
+        end = stream.tell()
+        assert stream.read() == b"\0\0", f"{path} is no zip archive without a comment"
+        comment = _SEAL + _sha256_up_to(stream, end).encode()
+        stream.seek(end)
+        stream.write(len(comment).to_bytes(2, "little") + comment)
+
+
+def is_sealed(path: Path) -> bool:
+    """Whether a zip archive is, to the bit, as `seal` left it."""
+    with open(path, "rb") as stream:
+        end = stream.seek(0, os.SEEK_END) - _SEALED_SIZE - 2
+        if end < 0:
+            return False
+        stream.seek(end)
+        tail = stream.read()
+        return tail == _SEALED_SIZE.to_bytes(2, "little") + _SEAL + _sha256_up_to(stream, end).encode()
+
+
+def _sha256_up_to(stream: BinaryIO, end: int) -> str:
+    digest = hashlib.sha256()
+    stream.seek(0)
+    for begin in range(0, end, CHUNK_BYTES):
+        digest.update(stream.read(min(CHUNK_BYTES, end - begin)))
+    return digest.hexdigest()
 
 
 def sha256_of(path: Path, advance: Callable[[int], None] = lambda _: None) -> str:

@@ -6,7 +6,9 @@ last three as JSON in the header. Nothing in it can run; numpy alone reads it.
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from safetensors.numpy import save_file
 from chargen.files import whole
 
 FORMAT = "chargen"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 GATES = {"rnn": 1, "lstm": 4, "gru": 3}
 SIZES = ("vocab_size", "embedding_size", "hidden_size", "num_layers")
@@ -50,7 +52,7 @@ class Portable:
             "notes": json.dumps(self.notes, ensure_ascii=False),
         }
         with whole(path) as temporary:
-            save_file(self.weights, temporary, header)
+            save_file(self.weights, temporary, {**header, "sha256": _digest(header, self.weights)})
 
     @staticmethod
     def load(path: Path) -> Portable:
@@ -70,6 +72,8 @@ class Portable:
                 settings, tokenizer, notes = (header.get(part, "") for part in ("settings", "tokenizer", "notes"))
         except SafetensorError as error:
             raise ValueError(f"{path} is truncated or not a safetensors file ({error}): give another one") from None
+        if header.pop("sha256", "") != _digest(header, weights):
+            raise ValueError(f"{path} has been damaged since it was written: its checksum does not match")
         try:
             return Portable(weights, json.loads(settings), tokenizer, json.loads(notes)).checked(path)
         except (json.JSONDecodeError, RecursionError):
@@ -104,3 +108,14 @@ class Portable:
         if {name: weight.shape for name, weight in self.weights.items()} != shapes:
             raise damaged
         return self
+
+
+def _digest(header: Mapping[str, str], weights: Mapping[str, np.ndarray]) -> str:
+    """Of all that a file holds: what each part is called, how it is shaped, and its bytes."""
+    digest = hashlib.sha256()
+    parts = [(key, value.encode()) for key, value in header.items()]
+    parts += [(f"{name} {array.dtype} {array.shape}", array.tobytes()) for name, array in weights.items()]
+    for name, content in sorted(parts, key=lambda part: part[0]):
+        digest.update(f"{name} {len(content)}\n".encode())
+        digest.update(content)
+    return digest.hexdigest()

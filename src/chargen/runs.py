@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from chargen.files import is_sealed, previous
 from chargen.portable import FORMAT_VERSION, Portable
 
 RUNS = Path("runs")
@@ -67,7 +68,8 @@ def load_checkpoint(file: Path) -> dict[str, Any]:
     try:
         checkpoint = torch.load(file, map_location="cpu", weights_only=True)
         saved = checkpoint["chargen"]
-        later = saved["format_version"] > FORMAT_VERSION
+        version = saved["format_version"]
+        later, earlier = version > FORMAT_VERSION, version < FORMAT_VERSION
         for part in ("model", "tokenizer", "run"):
             checkpoint["hyper_parameters"][part]
     except (KeyError, TypeError, IndexError):
@@ -76,9 +78,33 @@ def load_checkpoint(file: Path) -> dict[str, Any]:
         raise ValueError(
             f"{file} is truncated, damaged or not a checkpoint of plain data ({type(error).__name__}): give another one"
         ) from None
+    if earlier:
+        raise ValueError(
+            f"{file} was written by an earlier chargen, in format {version}: start a new run, or use that one"
+        )
+    if not is_sealed(file):
+        raise ValueError(f"{file} has been damaged since it was written: its checksum does not match; give another one")
     if later:
         raise ValueError(f"{file} was written by a later chargen: update with pip install -U chargen")
     return dict(checkpoint)
+
+
+def undamaged(file: Path) -> tuple[Path, dict[str, Any], str]:
+    """A checkpoint to go on from: the one that is named or, where it is damaged, the one before it.
+
+    Returns:
+        Which it is, its content, and what is wrong with the one that was named, or nothing.
+
+    Raises:
+        ValueError: neither can be used.
+    """
+    try:
+        return file, load_checkpoint(file), ""
+    except ValueError as error:
+        before = previous(file)
+        if not before.is_file():
+            raise
+        return before, load_checkpoint(before), str(error)
 
 
 def _others() -> str:
