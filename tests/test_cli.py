@@ -73,6 +73,7 @@ def test_train_sample_evaluate_resume(cell: str, chargen: Chargen, away: Path) -
     assert re.search(r"sample runs/a.*\n.*train resume=runs/a", out)
     kept = {
         "last.ckpt",
+        "last.previous.ckpt",
         "model.safetensors",
         "metrics.csv",
         "samples.txt",
@@ -80,7 +81,7 @@ def test_train_sample_evaluate_resume(cell: str, chargen: Chargen, away: Path) -
         "config.yaml",
         "tokenizer.json",
     }
-    assert {file.name for file in (away / "runs" / "a").iterdir()} == kept
+    assert {file.name for file in (away / "runs" / "a").iterdir() if file.name != ".lock"} == kept
 
     summary = json.loads((away / "runs/a/summary.json").read_text(encoding="utf-8"))
     assert summary["updates"] == 6

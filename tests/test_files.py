@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import subprocess
+import sys
+import threading
 from pathlib import Path
 
 import pytest
 
-from chargen.files import sha256_of, whole
+from chargen.files import owned, sha256_of, whole
 
 
 def test_a_failed_write_leaves_what_stood_there(tmp_path: Path) -> None:
@@ -41,3 +45,46 @@ def test_folders_and_devices(tmp_path: Path) -> None:
     with whole(Path("/dev/null")) as written:
         assert written == Path("/dev/null")
     assert not Path("/dev/null").is_file()
+
+
+def test_a_folder_has_one_owner(tmp_path: Path) -> None:
+    """Another process is told who it is, or waits; who is killed owns nothing any more."""
+    folder = tmp_path / "run"
+    hold = (
+        "import sys, time; from pathlib import Path; from chargen.files import owned\n"
+        "with owned(Path(sys.argv[1])): print('mine', flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", hold, str(folder)], stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "mine\n"
+        with pytest.raises(ValueError, match=rf"run is being written by process {other.pid} on "), owned(folder):
+            pass
+        other.kill()
+        other.wait()
+    with owned(folder):
+        assert str(os.getpid()) in (folder / ".owner").read_text()
+        (folder / "something").touch()
+    assert folder.exists()
+
+
+def test_who_waits_comes_next(tmp_path: Path) -> None:
+    order: list[str] = []
+
+    def second() -> None:
+        with owned(tmp_path, wait=True, say=lambda text: waiting.set()):
+            order.append("second")
+
+    waiting = threading.Event()
+    thread = threading.Thread(target=second)
+    with owned(tmp_path):
+        thread.start()
+        assert waiting.wait(10)
+        order.append("first")
+    thread.join()
+    assert order == ["first", "second"]
+
+
+def test_a_folder_of_which_nothing_came_goes_away(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError), owned(tmp_path / "a" / "b"):
+        raise ZeroDivisionError
+    assert not (tmp_path / "a" / "b").exists()

@@ -252,11 +252,11 @@ def _train(settings: dict[str, Any], new_length: bool, program: str) -> float | 
 
     read(settings)  # before anything is built
     run_dir = Path(settings["run_dir"])
-    if not settings["resume"] and (run_dir / "last.ckpt").exists():
-        raise ValueError(f"run_dir={run_dir} holds a run already: write resume={run_dir} to go on with it")
+    _require_free(run_dir, settings)
     from rich.console import Console
 
     from chargen.corpus import prepare
+    from chargen.files import owned
 
     console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
 
@@ -271,7 +271,14 @@ def _train(settings: dict[str, Any], new_length: bool, program: str) -> float | 
     )
     with console.status("loading torch and lightning") if console.is_terminal else contextlib.nullcontext():
         from chargen.fitting import fit
-    return fit(settings, corpus, console, new_length, program)
+    with owned(run_dir):
+        _require_free(run_dir, settings)
+        return fit(settings, corpus, console, new_length, program)
+
+
+def _require_free(run_dir: Path, settings: dict[str, Any]) -> None:
+    if not settings["resume"] and (run_dir / "last.ckpt").exists():
+        raise ValueError(f"run_dir={run_dir} holds a run already: write resume={run_dir} to go on with it")
 
 
 def _absolute(path: str) -> str:

@@ -35,7 +35,7 @@ from typing import Any, Literal
 import numpy as np
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-from chargen.files import CHUNK_BYTES, sha256_of, whole
+from chargen.files import CHUNK_BYTES, owned, sha256_of, whole
 from chargen.symbols import NUM_CODE_POINTS, Utf8Decoder, count, numbers_of
 from chargen.tokenizer import END_ID, Tokenizer, Unit
 
@@ -169,11 +169,15 @@ def prepare(
         home = folder / "encoded" / key[:20]
         encoded = _load(home, key)
         if encoded is None:
-            _encode(articles, home, {"key": key, "name": name, "sha256": digest, **shape, **cleaning}, unit, min_count)
-            if _stamps(files) != stamps:
-                shutil.rmtree(home)
-                raise ValueError(f"the text of corpus {name} changed while it was read: run the command again")
-            encoded = _load(home, key)
+            with owned(home, wait=True, say=lambda text: print(f"chargen: {text}", file=sys.stderr)):
+                encoded = _load(home, key)  # whoever was waited for may have written the same
+                if encoded is None:
+                    manifest = {"key": key, "name": name, "sha256": digest, **shape, **cleaning}
+                    _encode(articles, home, manifest, unit, min_count)
+                    if _stamps(files) != stamps:
+                        (home / "manifest.json").unlink()
+                        raise ValueError(f"the text of corpus {name} changed while it was read: run the command again")
+                    encoded = _load(home, key)
             assert encoded is not None, f"{home} was written and cannot be read"
     ids, tokenizer, num_articles = encoded
     num_train = _cut(ids, validation_fraction, split)

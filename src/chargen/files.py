@@ -6,6 +6,7 @@ import glob
 import hashlib
 import os
 import shutil
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -47,6 +48,44 @@ def whole(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def owned(folder: Path, wait: bool = False, say: Callable[[str], None] = lambda _: None) -> Iterator[None]:
+    """Makes a folder and keeps other processes from writing there meanwhile. Who is killed owns nothing any more.
+
+    Args:
+        folder: to write in; it is made if it is missing.
+        wait: until whoever owns it is done.
+        say: told who that is, before waiting.
+
+    Raises:
+        ValueError: another process owns it, and there is to be no waiting.
+    """
+    from filelock import FileLock, Timeout  # late: `sample` writes nothing
+
+    fresh = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    lock, card = FileLock(folder / ".lock", timeout=0), folder / ".owner"
+    try:
+        lock.acquire()
+    except Timeout:
+        try:
+            owner = card.read_text(encoding="utf-8")
+        except OSError:
+            owner = "another process"
+        if not wait:
+            raise ValueError(f"{folder} is being written by {owner}: wait for it, or name another folder") from None
+        say(f"waiting for {owner}, which is writing {folder}")
+        lock.acquire(timeout=-1)
+    try:
+        card.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
+        yield
+    finally:
+        card.unlink(missing_ok=True)
+        lock.release()
+        if fresh and [file.name for file in folder.iterdir()] in ([], [".lock"]):  # nothing came of it
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _sweep(path: Path) -> None:
