@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from chargen.advice import GOOD, TOO_OFTEN, TOO_SELDOM, advice
+from chargen.advice import GOOD, OFTEN, SELDOM, advice, good_passes
 from chargen.config import run_seconds
 
 
@@ -14,22 +14,33 @@ def typed(text: str) -> dict[str, str]:
     return dict(re.findall(r"(trainer\.\w+)=([\d:]+)", text))
 
 
-@pytest.mark.parametrize("updates", [3, 190, 6001, 10**7])
+def test_what_is_good() -> None:
+    """Twelve passes for as many characters as parameters; twice as often for half as many parameters; within bounds."""
+    assert good_passes(10**6, 10**6) == GOOD
+    assert good_passes(10**6, 10**6 // 2) == 2 * GOOD
+    assert good_passes(10**3, 10**6) < GOOD < good_passes(10**9, 10**6) < 50
+
+
+@pytest.mark.parametrize("updates", [3, 1190, 3590, 3610, 6001, 10**7])
 def test_a_length_in_updates(updates: int) -> None:
-    told = advice(updates, 100, 12345, None)
-    wrong = not TOO_SELDOM <= updates / 100 <= TOO_OFTEN
+    told = advice(updates, 100, 12345, 12345, None)
+    wrong = not SELDOM * GOOD <= updates / 100 <= OFTEN * GOOD
     assert wrong == ("trainer.max_steps" in told)
     assert told.startswith(f"{updates / 100:.0f} passes" if updates > 1000 else f"{updates / 100:.1f} passes")
     assert "12,345" in told
     if wrong:
         again = int(typed(told)["trainer.max_steps"])
         assert again == pytest.approx(GOOD * 100, rel=0.01)
-        assert "trainer" not in advice(again, 100, 12345, None)
+        assert "trainer" not in advice(again, 100, 12345, 12345, None)
 
 
 @pytest.mark.parametrize(("updates", "seconds"), [(3, 60.0), (10**4, 180.0), (10**5, 90_000.0)])
 def test_a_length_in_minutes(updates: int, seconds: float) -> None:
     """The time that is named is one that can be typed, and lets the text be read as often as is good for it."""
-    told = typed(advice(updates, 100, 12345, seconds))
+    told = typed(advice(updates, 100, 12345, 12345, seconds))
     passes = updates / 100 * run_seconds(told["trainer.max_time"]) / seconds
     assert passes == pytest.approx(GOOD, rel=0.25)
+
+
+def test_a_small_text_is_not_told_to_be_left_after_seconds() -> None:
+    assert "trainer" not in advice(10**5, 10, 10**4, 10**6, 180.0)

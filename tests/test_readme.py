@@ -75,5 +75,14 @@ def test_the_table_of_speeds_is_the_measured_one(readme: str) -> None:
     assert not set(rows) - set(measured)
 
 
+@pytest.mark.parametrize("readme", READMES)
+def test_the_table_of_qualities_is_the_measured_one(readme: str) -> None:
+    text = (ROOT / readme).read_text(encoding="utf-8")
+    rows = [line for line in text.splitlines() if line.startswith("|") and re.search(r"\d\.\d{4}", line)]
+    assert len(rows) >= 6
+    measured = (ROOT / "benchmarks" / "RESULTS.md").read_text(encoding="utf-8").splitlines()
+    assert not set(rows) - set(measured)
+
+
 def test_both_languages_show_the_same_commands() -> None:
     assert commands(READMES[0]) == commands(READMES[1])

@@ -450,9 +450,10 @@ def evaluate(
     from chargen.runs import load_model
 
     portable = load_model(run)
-    ids, name, num_unknown = _text_to_score(portable, text, encoding)
     needed = " and ".join(flag for flag, given in (("--dynamic", dynamic), ("--baselines", baselines)) if given)
-    training = _learned_from(portable, needed).train if needed else ids[:0]
+    corpus = _learned_from(portable, needed) if needed else None
+    ids, name, num_unknown = _text_to_score(portable, text, encoding)
+    training = corpus.train if corpus is not None else ids[:0]
     from rich.progress import Progress
 
     from chargen.tokenizer import Tokenizer

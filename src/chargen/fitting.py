@@ -98,6 +98,7 @@ def fit(
     shape = {"vocab_size": corpus.tokenizer.vocab_size, **settings["model"]}
     module = CharLanguageModel(shape, settings["optimizer"], tokenizer, _notes(settings, corpus))
     module.plan, module.new_length = Plan(total_updates), new_length
+    parameters = sum(p.numel() for p in module.parameters())
 
     clock = Timer(duration=timedelta(seconds=max_seconds) if max_seconds else None, verbose=False)
     windows_per_update = trainer_settings.get("accumulate_grad_batches") or 1
@@ -110,7 +111,8 @@ def fit(
 
     def advise(updates: int) -> str:
         seconds = None if total_updates else max_seconds
-        return advice(updates, math.ceil(windows / windows_per_update), len(corpus.train), seconds)
+        per_pass = math.ceil(windows / windows_per_update)
+        return advice(updates, per_pass, len(corpus.train), parameters, seconds)
 
     schedule = Schedule(clock, max_seconds, total_updates, report.say, advise)
     keep_best = KeepBest(run_dir, clock, config.sample_length, report.say)
@@ -127,7 +129,6 @@ def fit(
     for name, content in {"config.yaml": _yaml(settings), "tokenizer.json": tokenizer}.items():
         with whole(run_dir / name) as temporary:
             temporary.write_text(content, encoding="utf-8")
-    parameters = sum(p.numel() for p in module.parameters())
     length = f"{total_updates:,} updates" if total_updates else duration(max_seconds or 0)
     console.print(
         f"model {config.model.cell} {config.model.num_layers} x {config.model.hidden_size}: {parameters:,} parameters; "

@@ -95,7 +95,7 @@ class Tokenizer:
 
     def to_bytes(self, ids: np.ndarray) -> bytes:
         """What a file of these ids would hold: bytes as they were, characters in UTF-8, an article's end as NUL."""
-        spelled = np.array(["\ufffd" if self.unit == "character" else "?", "\0", *self.symbols])
+        spelled = np.array(["\ufffd" if self.unit == "character" else "?", "\0", *self.symbols], dtype=object)
         return "".join(spelled[ids].tolist()).encode("utf-8" if self.unit == "character" else "latin-1")
 
     def decoder(self) -> StreamDecoder:
