@@ -73,7 +73,6 @@ def test_train_sample_evaluate_resume(cell: str, chargen: Chargen, away: Path) -
     assert re.search(r"sample runs/a.*\n.*train resume=runs/a", out)
     kept = {
         "last.ckpt",
-        "last.previous.ckpt",
         "model.safetensors",
         "metrics.csv",
         "samples.txt",

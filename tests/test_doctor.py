@@ -41,7 +41,7 @@ def test_equals_a_look_at_the_whole(tmp_path_factory: pytest.TempPathFactory, te
     assert found.longest_line == max((len(line) for line, _ in lines), default=0)
     assert found.article_lengths == ([len(text)] if text else [])
     rare = {symbol: num for symbol, num in counts.items() if num < RARE}
-    assert {r.symbol: r.count for r in found.rare} == rare
+    assert {r.symbol: r.times for r in found.rare} == rare
     for r in found.rare:
         before_it = text[: text.index(r.symbol)]
         assert (r.line, r.column) == (before_it.count("\n") + 1, len(before_it) - (before_it.rfind("\n") + 1) + 1)

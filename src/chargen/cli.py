@@ -649,7 +649,7 @@ def doctor(
     row("rare symbols", f"{len(found.rare):,} come less than {RARE} times" if found.rare else "none", least)
     for rare in found.rare[:10]:
         place = f"{rare.file}:{rare.line}:{rare.column}"
-        console.print(f"    {rare.symbol!r:8} U+{ord(rare.symbol):04X} {rare.name:40} {rare.count} x, first {place}")
+        console.print(f"    {rare.symbol!r:8} U+{ord(rare.symbol):04X} {rare.name:40} {rare.times} x, first {place}")
     if len(found.rare) > 10:
         console.print(f"    and {len(found.rare) - 10:,} more")
     _print_sizes(console, found.symbols + 2, int(0.9 * found.characters))

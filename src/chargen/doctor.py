@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from chargen.corpus import NUM_CODE_POINTS, read_articles
-from chargen.symbols import count
+from chargen.corpus import read_articles
+from chargen.symbols import NUM_CODE_POINTS, count
 
 RARE = 5
 """A symbol that comes less often is rare: too seldom to be learned."""
@@ -40,14 +40,14 @@ class Rare(NamedTuple):
 
     Attributes:
         symbol: the character.
-        count: how often it comes.
+        times: how often it comes.
         file: where it comes first,
         line: from 1; in `.jsonl`, of the article's text,
         column: from 1.
     """
 
     symbol: str
-    count: int
+    times: int
     file: Path
     line: int
     column: int
@@ -123,7 +123,7 @@ def examine(files: Sequence[Path], encoding: str = "utf-8", advance: Advance = l
             raise ValueError(f"{error}{f'; it reads as {guess}: corpus.encoding={guess}' if guess else ''}") from None
     places = _places(files, encoding, np.flatnonzero((found.counts > 0) & (found.counts < RARE)), advance)
     found.rare = sorted((Rare(symbol, int(found.counts[ord(symbol)]), *place) for symbol, place in places.items()),
-                        key=lambda rare: rare.count)  # fmt: skip
+                        key=lambda rare: rare.times)  # fmt: skip
     return found
 
 
@@ -248,7 +248,7 @@ def size_of(settings: dict[str, Any], vocab_size: int, batch_size: int, sequence
     while steps < 3 or seconds < 0.3:
         began = time.perf_counter()
         nats, _ = model.nats(ids[:, :-1], ids[:, 1:])
-        nats.backward()
+        torch.autograd.grad(nats, list(model.parameters()))
         steps, seconds = steps + 1, seconds + (time.perf_counter() - began if steps else 0.0)  # the first one warms up
     parameters = sum(p.numel() for p in model.parameters())
     window = batch_size * sequence_length * (settings["num_layers"] * settings["hidden_size"] * 8 + 3 * vocab_size)

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import hashlib
 import os
 import shutil
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 CHUNK_BYTES = 1 << 20
 
 
-@contextmanager
+@contextlib.contextmanager
 def whole(path: Path) -> Iterator[Path]:
     """Gives a temporary name beside `path`, and renames it to `path` if the block succeeds.
 
@@ -50,7 +50,7 @@ def whole(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-@contextmanager
+@contextlib.contextmanager
 def owned(folder: Path, wait: bool = False, say: Callable[[str], None] = lambda _: None) -> Iterator[None]:
     """Makes a folder and keeps other processes from writing there meanwhile. Who is killed owns nothing any more.
 
@@ -64,7 +64,7 @@ def owned(folder: Path, wait: bool = False, say: Callable[[str], None] = lambda 
     """
     from filelock import FileLock, Timeout  # late: `sample` writes nothing
 
-    fresh = not folder.exists()
+    fresh = [place for place in (folder, *folder.parents) if not place.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     lock, card = FileLock(folder / ".lock", timeout=0), folder / ".owner"
     try:
@@ -84,8 +84,11 @@ def owned(folder: Path, wait: bool = False, say: Callable[[str], None] = lambda 
     finally:
         card.unlink(missing_ok=True)
         lock.release()
-        if fresh and [file.name for file in folder.iterdir()] in ([], [".lock"]):  # nothing came of it
-            shutil.rmtree(folder, ignore_errors=True)
+        if fresh and {file.name for file in folder.iterdir()} <= {".lock"}:  # nothing came of it
+            (folder / ".lock").unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                for place in fresh:
+                    place.rmdir()
 
 
 def _sweep(path: Path) -> None:
