@@ -8,7 +8,7 @@ STAMP  := .venv/.installed
 .PHONY: help install train sample evaluate plot test test-all bench quality lint types check format clean
 
 ##@ Use it
-train: $(STAMP)  ## learn to write, three minutes; ARGS="my.txt model=medium" to change anything
+train: $(STAMP)  ## learn to write, three minutes; ARGS="my.txt model=small" to change anything
 	@$(BIN)/chargen train $(ARGS)
 
 sample: $(STAMP)  ## write a text from the newest run; CKPT=runs/x  ARGS="--temperature 0.7"

@@ -12,10 +12,10 @@ from conftest import ROOT
 from test_cli import write_model
 
 FLOORS = (
-    ("files", "native", "advice"),
+    ("files", "native"),
     ("symbols",),
     ("config", "tokenizer", "cells", "linear", "plots", "baselines", "novelty"),
-    ("corpus", "overrides", "unroll", "head", "portable"),
+    ("corpus", "overrides", "unroll", "head", "portable", "advice"),
     ("lanes", "logs", "model", "sampling", "runs"),
     ("evaluation",),
     ("dynamic", "doctor"),

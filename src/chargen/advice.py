@@ -6,6 +6,8 @@ parameters for each of a million characters (docs/LOG.md, "How often a text is r
 
 from __future__ import annotations
 
+from chargen.config import max_time
+
 GOOD = 12.0
 """Passes over the text that are good for as many characters as parameters; more for fewer parameters."""
 
@@ -49,7 +51,4 @@ def _length(updates: float, seconds: float | None) -> str:
     """What to type for a run of that length."""
     if seconds is None:
         return f"trainer.max_steps={max(1, round(updates))}"
-    minutes, rest = divmod(max(1, round(seconds)), 60)
-    hours, minutes = divmod(minutes, 60)
-    days, hours = divmod(hours, 24)
-    return f"trainer.max_time={days:02}:{hours:02}:{minutes:02}:{rest:02}"
+    return f"trainer.max_time={max_time(seconds)}"

@@ -660,7 +660,7 @@ def _print_sizes(console: Console, vocab_size: int, characters: int) -> None:
     import yaml
 
     from chargen.advice import GOOD
-    from chargen.config import TrainConfig
+    from chargen.config import TrainConfig, max_time
     from chargen.doctor import size_of
 
     train = TrainConfig()
@@ -675,9 +675,7 @@ def _print_sizes(console: Console, vocab_size: int, characters: int) -> None:
     for name in ("tiny", "small", "medium", "large"):
         settings = yaml.safe_load((_config_folder() / "model" / f"{name}.yaml").read_text(encoding="utf-8"))
         size = size_of(settings, vocab_size, train.batch_size, train.sequence_length)
-        seconds = round(GOOD * characters / size.chars_per_second)
-        days, hours, minutes = seconds // 86400, seconds // 3600 % 24, seconds // 60 % 60
-        length = f"trainer.max_time={days:02}:{hours:02}:{minutes:02}:{seconds % 60:02}"
+        length = f"trainer.max_time={max_time(GOOD * characters / size.chars_per_second)}"
         cost = f"{size.parameters:12,}{size.megabytes:7,.0f} MB{size.chars_per_second:10,.0f}"
         console.print(f"  {f'model={name}':20}{cost}   {length}")
 

@@ -178,6 +178,14 @@ def run_seconds(max_time: Any) -> float:
     return total
 
 
+def max_time(seconds: float) -> str:
+    """Seconds, at least one, as `trainer.max_time` is typed: DD:HH:MM:SS."""
+    minutes, rest = divmod(max(1, round(seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    return f"{days:02}:{hours:02}:{minutes:02}:{rest:02}"
+
+
 def known_keys() -> list[str]:
     """Every key that chargen knows by name, in full."""
     nested = get_type_hints(TrainConfig)

@@ -11,7 +11,7 @@ import hashlib
 import time
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from chargen.corpus import read_articles
+from chargen.corpus import Advance, read_articles
 from chargen.symbols import NUM_CODE_POINTS, count
 
 RARE = 5
@@ -32,7 +32,6 @@ GUESSED_FROM = 1 << 18
 """Bytes of a file that an encoding is guessed from, where it is not what it was said to be."""
 
 _MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-Advance = Callable[[int], None]
 
 
 class Rare(NamedTuple):

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from chargen.evaluation import Advance, Score, require_text
-from chargen.model import CharRNN, States
+from chargen.model import CharRNN, detached
 
 
 @dataclass(frozen=True)
@@ -82,20 +82,12 @@ def score_dynamic(
     squares: Sequence[Tensor] | None = None,
     advance: Advance = lambda _: None,
 ) -> Score:
-    """Protocol C.
+    """Protocol C; the other arguments, the result and the error are those of `evaluation.score_streaming`.
 
     Args:
         model: as trained; left as it is.
-        ids: (N+1,): the first is context, the N behind it are scored.
         adaptation: how fast it learns.
         squares: of `mean_squares`, for the rms rule; None for the sgd rule.
-        advance: for a progress bar.
-
-    Returns:
-        The mean over N characters.
-
-    Raises:
-        ValueError: there is nothing to score.
     """
     require_text(ids)
     left = [p.detach().clone() for p in model.parameters()]
@@ -133,9 +125,5 @@ def _windows(model: CharRNN, ids: np.ndarray, window: int) -> Iterator[tuple[Ten
     for begin in range(0, len(ids) - 1, window):
         piece = torch.from_numpy(ids[begin : begin + window + 1].astype(np.int64)).to(device)
         nats, states = model.nats(piece[None, :-1], piece[None, 1:], states)
-        states = _detached(states)
+        states = detached(states)
         yield nats, len(piece) - 1
-
-
-def _detached(states: States) -> States:
-    return tuple(tuple(part.detach() for part in state) for state in states)

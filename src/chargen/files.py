@@ -7,7 +7,6 @@ import glob
 import hashlib
 import os
 import shutil
-import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -62,7 +61,9 @@ def owned(folder: Path, wait: bool = False, say: Callable[[str], None] = lambda 
     Raises:
         ValueError: another process owns it, and there is to be no waiting.
     """
-    from filelock import FileLock, Timeout  # late: `sample` writes nothing
+    import socket  # late, both: `sample` owns nothing
+
+    from filelock import FileLock, Timeout
 
     fresh = [place for place in (folder, *folder.parents) if not place.exists()]
     folder.mkdir(parents=True, exist_ok=True)

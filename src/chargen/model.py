@@ -26,6 +26,11 @@ States = tuple[State, ...]
 """The state of every layer, bottom first."""
 
 
+def detached(states: States) -> States:
+    """The same states, through which no gradient goes back."""
+    return tuple(tuple(part.detach() for part in state) for state in states)
+
+
 class StackedRNN(nn.Module):
     """Layers of one cell, unrolled along a window, each fed by the one below.
 

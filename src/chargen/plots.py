@@ -9,6 +9,8 @@ import matplotlib
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt  # after the backend is chosen
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 TRAIN, VALIDATION, RATE = "#9ecae1", "#d94801", "#bdbdbd"
 
@@ -46,19 +48,11 @@ def learning_curve(path: Path, title: str, train: Points, validation: Points, ra
             ha="right",
             color=VALIDATION,
         )
-    axis.set_title(title, loc="left", fontsize=11)
-    axis.set_xlabel("seconds of training")
-    axis.set_ylabel("nats per character")
-    axis.spines[["top", "right"]].set_visible(False)
     behind.spines[["top", "right"]].set_visible(False)
-    axis.grid(axis="y", alpha=0.25)
     shown = sorted([*train[1][2:], *validation[1]])
     if shown:
         axis.set_ylim(shown[0] - 0.1, shown[-1] + 0.1)
-    axis.legend(frameon=False, loc="upper right")
-    figure.tight_layout()
-    figure.savefig(path)
-    plt.close(figure)
+    _save(figure, axis, path, title)
 
 
 def compared(path: Path, title: str, curves: Mapping[str, Sequence[Sequence[Sequence[float]]]]) -> None:
@@ -77,13 +71,18 @@ def compared(path: Path, title: str, curves: Mapping[str, Sequence[Sequence[Sequ
         best = min(min(y for _, y in run) for run in runs)
         end = max(run[-1][0] for run in runs)
         axis.annotate(f"{best:.3f}", (end, best), xytext=(6, -3), textcoords="offset points", color=color)
+    axis.set_xlim(left=0)
+    axis.margins(x=0.08)
+    _save(figure, axis, path, title)
+
+
+def _save(figure: Figure, axis: Axes, path: Path, title: str) -> None:
+    """Says what the axes are and writes the picture."""
     axis.set_title(title, loc="left", fontsize=11)
     axis.set_xlabel("seconds of training")
     axis.set_ylabel("nats per character")
     axis.spines[["top", "right"]].set_visible(False)
     axis.grid(axis="y", alpha=0.25)
-    axis.set_xlim(left=0)
-    axis.margins(x=0.08)
     axis.legend(frameon=False, loc="upper right")
     figure.tight_layout()
     figure.savefig(path)

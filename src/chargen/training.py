@@ -23,7 +23,7 @@ from torch import Tensor
 
 from chargen.cells import State
 from chargen.lanes import Batch
-from chargen.model import CharRNN, ModelSettings, States
+from chargen.model import CharRNN, ModelSettings, States, detached
 from chargen.portable import FORMAT_VERSION
 
 VALIDATION_SCORE = "validation_nats_per_char"
@@ -109,7 +109,7 @@ class CharLanguageModel(LightningModule):
     def _nats(self, batch: Batch, states: States | None) -> tuple[Tensor, States]:
         """The sum of -ln p over a window, and the detached states behind it."""
         nats, states = self.model.nats(batch.inputs, batch.targets, states)
-        return nats, tuple(tuple(part.detach() for part in state) for state in states)
+        return nats, detached(states)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """AdamW (Loshchilov & Hutter 2019); only matrices decay."""
