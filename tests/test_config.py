@@ -109,6 +109,7 @@ def test_downloads_are_described_whole(name: str) -> None:
         ("model.cell=gruu", r"model.cell=gruu: must be rnn, lstm, gru; did you mean gru\?"),
         ("model.hidden_size=0", "model.hidden_size=0: must be a whole number from 1 up"),
         ("model.num_layers=-1", "model.num_layers=-1"),
+        ("model.weight_dropout=-0.1", "model.weight_dropout=-0.1: must be from 0 up and below 1"),
         ("model.dropout=1.0", "model.dropout=1.0: must be from 0 up and below 1"),
         ("+model.extra=3", "model.extra: there is no such setting"),
         ("+corpus.encodin=3", r"corpus.encodin: there is no such setting; did you mean corpus.encoding\?"),

@@ -10,7 +10,7 @@ from conftest import CELLS as NAMES
 from torch import nn
 from torch.nn import functional as F
 
-from chargen.model import CharRNN, ModelSettings, StackedRNN
+from chargen.model import CharRNN, ModelSettings, StackedRNN, drop_weights
 from chargen.portable import Portable
 from chargen.unroll import unroll_reference
 
@@ -65,6 +65,38 @@ def test_one_dropout_mask_serves_the_window(name: str) -> None:
     assert torch.allclose(mask, mask[:1].expand_as(mask), atol=1e-4)
     # 400 draws of probability 0.6: five standard deviations are 0.12
     assert abs((mask[0] > 0).float().mean().item() - 0.6) < 0.12
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_dropped_weights_are_dropped_for_the_window(name: str) -> None:
+    """A window in training is what torch makes of the matrices that were used; the gradient passes the same mask."""
+    net = StackedRNN(name, 6, 9, num_layers=2, weight_dropout=0.25).double().train()
+    inputs, twin = torch.randn(5, 3, 6, dtype=torch.float64), {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}[name]
+    torch.manual_seed(7)
+    outputs, _ = net(inputs)
+    torch.manual_seed(7)
+    used = {f"weight_hh_l{layer}": drop_weights(net.weights(layer)[1].detach(), 0.25) for layer in range(2)}
+    plain = twin(6, 9, 2).double()
+    plain.load_state_dict({**net.state_dict(), **used})
+    expected, _ = plain(inputs)
+    torch.testing.assert_close(outputs, expected, rtol=1e-10, atol=1e-13)
+    outputs.square().sum().backward()
+    expected.square().sum().backward()
+    for layer in range(2):
+        kept = (used[f"weight_hh_l{layer}"] != 0).double() / 0.75
+        got, want = net.weights(layer)[1].grad, plain.get_parameter(f"weight_hh_l{layer}").grad
+        torch.testing.assert_close(got, want * kept, rtol=1e-10, atol=1e-13)
+    assert torch.equal(net.eval()(inputs)[0], net(inputs)[0])
+
+
+@pytest.mark.parametrize("fraction", [0.25, 0.5, 0.999])
+def test_as_many_weights_are_dropped_as_asked(fraction: float) -> None:
+    """Of 100,003, and the mean stays: within five standard deviations of a coin."""
+    torch.manual_seed(0)
+    dropped = drop_weights(torch.ones(100_003), fraction)
+    bound = min(255, round(256 * fraction)) / 256
+    assert abs((dropped == 0).float().mean().item() - bound) < 5 * (bound * (1 - bound) / 100_003) ** 0.5
+    assert dropped.unique().tolist() == pytest.approx([0, 1 / (1 - bound)])
 
 
 def test_dropout_stands_between_layers() -> None:

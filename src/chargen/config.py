@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from datetime import timedelta
-from typing import Any, Optional, get_type_hints
+from typing import Any, Optional, get_args, get_origin, get_type_hints
 
 from omegaconf import MISSING
 
@@ -56,6 +56,9 @@ class ModelConfig:
     num_layers: int = setting(1, "L, layers on top of each other")
     embedding_size: int = setting(64, "E, width of a character on its way in")
     dropout: float = setting(0.4, "fraction of a layer's outputs dropped on their way up, one mask per window")
+    weight_dropout: float = setting(
+        0.0, "fraction of the recurrent weights dropped, one mask per window; for long runs"
+    )
     residual: bool = setting(False, "add a layer's input to its output")
 
 
@@ -87,6 +90,8 @@ class TrainConfig:
     resume: Optional[str] = setting(None, "a last.ckpt, or the folder of a run")
     logger: Optional[str] = setting(None, "tensorboard, wandb or mlflow, beside metrics.csv")
     early_stopping: Optional[int] = setting(None, "stop after so many validations in a row without a better score")
+    save_every_minutes: float = setting(1.0, "the most that can be lost when a run is killed")
+    save_every_updates: Optional[int] = setting(None, "save after so many updates as well")
     sample_length: int = setting(240, "of the text shown now and then, characters; 0 shows none")
 
 
@@ -218,8 +223,28 @@ def _build(kind: Any, container: Mapping[str, Any], prefix: str) -> Any:
         if value == MISSING and isinstance(value, str):
             raise ValueError(f"{prefix}{key}: a value is needed")
         inner = hints[key]
-        values[key] = _build(inner, value, f"{prefix}{key}.") if is_dataclass(inner) else value
+        if not is_dataclass(inner):
+            values[key] = _typed(inner, prefix + key, value)
+        elif isinstance(value, Mapping):
+            values[key] = _build(inner, value, f"{prefix}{key}.")
+        else:
+            raise ValueError(f"{prefix}{key}={value}: must be settings of its own, {prefix}{key}.…")
     return kind(**values)
+
+
+_KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text", dict: "settings of its own"}
+
+
+def _typed(hint: Any, key: str, value: Any) -> Any:
+    """A value as it is, if it is of its kind; those that are not typed at a command line may be anything."""
+    kinds = [get_origin(kind) or kind for kind in get_args(hint) or (hint,)] if get_origin(hint) is not dict else [dict]
+    if Any in kinds or (value is None and type(None) in kinds):
+        return value
+    (kind,) = (kind for kind in kinds if kind is not type(None))
+    allowed = (int, float) if kind is float else (kind,)
+    is_one = isinstance(value, allowed) and (kind is bool or not isinstance(value, bool))
+    _require(key, value, is_one, f"must be {_KINDS[kind]}")
+    return value
 
 
 def _require(key: str, value: Any, holds: bool, allowed: str) -> None:
@@ -258,10 +283,16 @@ def _check(config: TrainConfig) -> None:
     is_path = corpus.path is None or (bool(paths) and all(isinstance(p, str) and p for p in paths))
     _require("corpus.path", corpus.path, is_path, "must be a file, a folder, a glob, or a list [a.txt,b.txt]")
 
+    named = corpus.file is None or not (corpus.file in ("", ".", "..") or set(corpus.file) & set("/\\\0"))
+    _require("corpus.file", corpus.file, named, "must be the name of a file in data_dir, without a folder")
+
     one_of(("rnn", "lstm", "gru"), model__cell=model.cell)
-    at_least(1, model__hidden_size=model.hidden_size, model__num_layers=model.num_layers,
-             model__embedding_size=model.embedding_size)  # fmt: skip
-    fraction(model__dropout=model.dropout, optimizer__beta1=optimizer.beta1, optimizer__beta2=optimizer.beta2)
+    sizes = {"hidden_size": model.hidden_size, "embedding_size": model.embedding_size, "num_layers": model.num_layers}
+    for key, size in sizes.items():
+        most = 1000 if key == "num_layers" else 65536
+        _require(f"model.{key}", size, 1 <= size <= most, f"must be a whole number from 1 up to {most}")
+    fraction(model__dropout=model.dropout, model__weight_dropout=model.weight_dropout)
+    fraction(optimizer__beta1=optimizer.beta1, optimizer__beta2=optimizer.beta2)
     positive = math.isfinite(optimizer.learning_rate) and optimizer.learning_rate > 0
     _require("optimizer.learning_rate", optimizer.learning_rate, positive, "must be above 0, such as 0.004")
     decays = math.isfinite(optimizer.weight_decay) and optimizer.weight_decay >= 0
@@ -270,7 +301,8 @@ def _check(config: TrainConfig) -> None:
              "must be from 0 to 1")  # fmt: skip
 
     at_least(1, sequence_length=config.sequence_length, batch_size=config.batch_size,
-             early_stopping=config.early_stopping)  # fmt: skip
+             early_stopping=config.early_stopping, save_every_updates=config.save_every_updates)  # fmt: skip
+    _require("save_every_minutes", config.save_every_minutes, config.save_every_minutes > 0, "must be above 0")
     at_least(
         0, seed=config.seed, sample_length=config.sample_length, optimizer__warmup_updates=optimizer.warmup_updates
     )

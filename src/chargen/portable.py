@@ -43,7 +43,11 @@ class Portable:
     notes: dict[str, Any] = field(default_factory=dict)
 
     def save(self, path: Path) -> None:
-        """Writes the file whole or not at all."""
+        """Writes the file whole or not at all.
+
+        Raises:
+            OSError: it cannot be written.
+        """
         header = {
             "format": FORMAT,
             "format_version": str(FORMAT_VERSION),
@@ -52,7 +56,10 @@ class Portable:
             "notes": json.dumps(self.notes, ensure_ascii=False),
         }
         with whole(path) as temporary:
-            save_file(self.weights, temporary, {**header, "sha256": _digest(header, self.weights)})
+            try:
+                save_file(self.weights, temporary, {**header, "sha256": _digest(header, self.weights)})
+            except SafetensorError as error:  # its word for a disk that is full
+                raise OSError(str(error)) from None
 
     @staticmethod
     def load(path: Path) -> Portable:
@@ -87,7 +94,9 @@ class Portable:
         """
         damaged = ValueError(f"{path} is damaged or forged: its settings and weights do not fit together")
         settings, notes = self.settings, self.notes
-        if not isinstance(settings, dict) or settings.keys() != {*SIZES, "cell", "dropout", "residual"}:
+        if not isinstance(settings, dict):
+            raise damaged
+        if settings.keys() - {"weight_dropout"} != {*SIZES, "cell", "dropout", "residual"}:  # which came later
             raise damaged
         sizes = [settings[key] for key in SIZES]
         if not all(type(size) is int and 0 < size < 2**31 for size in sizes) or str(settings["cell"]) not in GATES:
@@ -107,6 +116,8 @@ class Portable:
             }
         if {name: weight.shape for name, weight in self.weights.items()} != shapes:
             raise damaged
+        if not all(np.isfinite(weight).all() for weight in self.weights.values()):
+            raise ValueError(f"{path} has weights that are not finite: it cannot write; give another one")
         return self
 
 
