@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +18,7 @@ settings.register_profile("ci", derandomize=True)  # what lands must not depend 
 settings.load_profile("ci" if os.environ.get("CI") else "default")
 
 ROOT = Path(__file__).resolve().parents[1]
+Launch = Callable[..., "subprocess.Popen[bytes]"]
 CELLS = ("rnn", "lstm", "gru")
 INSTRUCTION_SETS = native.instruction_sets(native.kernels()) if native.library() else []
 
@@ -61,3 +64,32 @@ def chargen(
         return int(stopped.value.code or 0), out, err
 
     return run
+
+
+def heed_interrupts() -> None:
+    """For a child: where the tests run in the background, it would inherit deafness to SIGINT."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+@pytest.fixture
+def launch() -> Iterator[Launch]:
+    """Starts chargen in a process of its own, with one thread; none outlives the test.
+
+    `prepare` is called in it before chargen is; further words go into its environment.
+    """
+    children = []
+
+    def start(*words: str, prepare: Callable[[], object] = lambda: None, **env: str) -> subprocess.Popen[bytes]:
+        def first() -> None:
+            heed_interrupts()
+            prepare()
+
+        program, pipe = [sys.executable, "-m", "chargen", *words], subprocess.PIPE
+        env = {**os.environ, "OMP_NUM_THREADS": "1", **env}
+        children.append(subprocess.Popen(program, stdout=pipe, stderr=pipe, env=env, preexec_fn=first))
+        return children[-1]
+
+    yield start
+    for child in children:
+        child.kill()
+        child.communicate()

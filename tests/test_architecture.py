@@ -15,7 +15,7 @@ FLOORS = (
     ("files", "native"),
     ("symbols",),
     ("config", "tokenizer", "cells", "linear", "plots", "baselines", "novelty"),
-    ("corpus", "overrides", "unroll", "head", "portable", "advice"),
+    ("corpus", "overrides", "unroll", "head", "portable", "advice", "guard"),
     ("lanes", "logs", "model", "sampling", "runs"),
     ("evaluation",),
     ("dynamic", "doctor"),

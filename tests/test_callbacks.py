@@ -25,6 +25,7 @@ from chargen.callbacks import (
 )
 from chargen.evaluation import score_streaming
 from chargen.files import is_sealed, previous
+from chargen.guard import Diverged
 from chargen.logs import COLUMNS, MetricsFile
 from chargen.model import CharRNN
 from chargen.portable import Portable
@@ -131,16 +132,16 @@ def test_a_better_model_on_disk_survives_a_crash(tmp_path: Path) -> None:
 
 
 def test_weights_that_are_not_finite_are_not_saved(tmp_path: Path) -> None:
-    """The checkpoint before stays, and the message says what to turn down."""
+    """The checkpoint before stays, and the run has to go back to it."""
     save, module = Save(tmp_path / "last.ckpt", every_updates=2), module_for("gru", 12)
 
     class Poison(Crash):
-        def on_train_batch_start(self, trainer, *_) -> None:
-            if trainer.global_step == self.at:
+        def on_train_batch_end(self, trainer, *_) -> None:
+            if trainer.global_step == self.at:  # by the update itself: neither its loss nor its gradient has shown it
                 module.model.head.bias.data[0] = torch.nan
 
-    with pytest.raises(ValueError, match=r"weights no longer finite at update 6: lower optimizer.learning_rate"):
-        run(module, tmp_path, save, Poison(5))
+    with pytest.raises(Diverged, match=r"at update 6 the weights are not finite"):
+        run(module, tmp_path, Poison(6), save)
     assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == 4
 
 

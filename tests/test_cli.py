@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from conftest import CELLS as NAMES
+from conftest import Launch
 
 from chargen.model import CharRNN, ModelSettings
 from chargen.portable import Portable
 from chargen.tokenizer import Tokenizer
 
 Chargen = Callable[..., tuple[int, str, str]]
-Launch = Callable[..., "subprocess.Popen[bytes]"]
 TINY = ["+experiment=smoke", "model.hidden_size=8", "model.embedding_size=4", "trainer.max_steps=6"]
 TEXT = "It is a truth universally acknowledged.\n" * 60
 
@@ -35,29 +34,6 @@ def write_model(folder: Path, text: str = "abc \n", cell: str = "gru", **notes: 
     folder.mkdir(parents=True, exist_ok=True)
     model.to_portable(tokenizer.to_json(), {"first_id": 2, **notes}).save(folder / "model.safetensors")
     return folder
-
-
-def heed_interrupts() -> None:
-    """For a child: where the tests run in the background, it would inherit deafness to SIGINT."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
-@pytest.fixture
-def launch() -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
-    """Starts chargen in a process of its own, with one thread; none outlives the test."""
-    children = []
-
-    def start(*words: str) -> subprocess.Popen[bytes]:
-        program = [sys.executable, "-m", "chargen", *words]
-        env = {**os.environ, "OMP_NUM_THREADS": "1"}
-        pipe = subprocess.PIPE
-        children.append(subprocess.Popen(program, stdout=pipe, stderr=pipe, env=env, preexec_fn=heed_interrupts))
-        return children[-1]
-
-    yield start
-    for child in children:
-        child.kill()
-        child.communicate()
 
 
 # ------------------------------------------------------------------------------- train

@@ -5,6 +5,7 @@ Nothing here changes what is learned, except that `Schedule` decides how long th
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -20,6 +21,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
 from chargen.files import is_sealed, keep, previous, seal, whole
+from chargen.guard import Diverged
 from chargen.portable import Portable
 from chargen.sampling import Writer
 from chargen.training import VALIDATION_SCORE, CharLanguageModel, Plan
@@ -190,6 +192,7 @@ class Report(Callback):
     def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *_: Any) -> None:
         """Measures every `log_every` updates, and shows it four times a second or line by line."""
         last = trainer.should_stop
+        self.tell_left_out(trainer)
         if trainer.global_step % self.log_every == 0 or last:
             self._measure(trainer)
         now = time.monotonic()
@@ -217,6 +220,16 @@ class Report(Callback):
         """Also when the run broke off."""
         self.on_train_end(trainer, module)
 
+    def tell_left_out(self, trainer: Trainer) -> None:
+        """Says and logs which updates the guard has left out since the last call."""
+        module = module_of(trainer)
+        events, module.left_out = module.left_out, []
+        for number, (update, why, loss, norm) in enumerate(events, 1 + module.guard.streak - len(events)):
+            if number <= 1:
+                self.say(f"update {update:,} is left out: {why} (loss {loss:.4g} nats, gradient norm {norm:.4g})")
+            for logger in trainer.loggers:
+                logger.log_metrics({"left_out": 1.0, "gradient_norm": norm}, step=update)
+
     def say(self, text: str) -> None:
         """A line above the bar."""
         self.console.print(text, highlight=False, markup=False, emoji=False, soft_wrap=True)
@@ -226,9 +239,9 @@ class Report(Callback):
         update, seconds = trainer.global_step, self.clock.time_elapsed()
         if update == self._since[0]:
             return
-        means = module.take_means()
-        for name, mean in means.items():
-            _require_finite(math.isfinite(mean), name, trainer, module)
+        means = module.take_means() or self.means
+        if not means:  # every update so far was left out
+            return
         chars = (update - self._since[0]) * self.chars_per_update
         means["chars_per_second"] = chars / max(1e-9, seconds - self._since[1])
         self.means, self._since = means, (update, seconds)
@@ -255,14 +268,6 @@ class Report(Callback):
             self.say(f"{done:4.0%}  update {trainer.global_step:,}  {numbers}{ends}")
 
 
-def _require_finite(holds: bool, what: str, trainer: Trainer, module: CharLanguageModel) -> None:
-    if not holds:
-        raise ValueError(
-            f"{what} no longer finite at update {trainer.global_step:,}: lower optimizer.learning_rate "
-            f"(it was {module.optimizer_settings['learning_rate']}) or set trainer.gradient_clip_val=1.0"
-        )
-
-
 class KeepBest(Callback):
     """Writes `model.safetensors` whenever the held-out text is read better, and a sample beside it.
 
@@ -279,6 +284,8 @@ class KeepBest(Callback):
         self.sample_length = sample_length
         self.say = say
         self.best = math.inf
+        self.unwritten: Portable | None = None  # the best weights, while the disk does not take them
+        self.error = ""  # what it said
 
     def state_dict(self) -> dict[str, float]:
         """The best score."""
@@ -310,31 +317,51 @@ class KeepBest(Callback):
         notes = {**module.run, "validation_estimate_nats_per_char": nats, "updates": trainer.global_step}
         portable = module.model.to_portable(module.tokenizer, notes)
         if better:
-            self.best = nats
-            portable.save(self.run_dir / "model.safetensors")
-        if self.sample_length:
+            self.best, self.unwritten = nats, portable
+        self._write()
+        if self.sample_length and math.isfinite(nats):
             text = "".join(Writer(portable).write(length=self.sample_length, seed=trainer.global_step))
-            with open(self.run_dir / "samples.txt", "a", encoding="utf-8", newline="") as stream:
+            with contextlib.suppress(OSError), open(self.run_dir / "samples.txt", "a", encoding="utf-8") as stream:
                 stream.write(f"=== update {trainer.global_step}, validation {nats:.4f} nats/char\n{text}\n\n")
             self.say("    " + text.strip().replace("\n", "\n    ") + "\n")
+
+    @rank_zero_only
+    def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
+        """The last chance for what could not be written before."""
+        self._write()
+
+    def _write(self) -> None:
+        if self.unwritten is not None:
+            file, portable = self.run_dir / "model.safetensors", self.unwritten
+            self.error = _reason(lambda: portable.save(file), file, self.say)
+            self.unwritten = portable if self.error else None
 
 
 class Save(Checkpoint):
     """Writes `last.ckpt`: every so often, behind each validation, at the end, and when told to stop.
 
     It is written between two updates, when everything stands still. Lightning runs it behind all
-    other callbacks.
+    other callbacks. A disk that does not take it is tried again the next time.
 
     Args:
         path: of the checkpoint.
         every_seconds: the longest time that can be lost.
         every_updates: also after so many updates; for those who count.
+        say: prints a line.
     """
 
-    def __init__(self, path: Path, every_seconds: float = 60.0, every_updates: int | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        every_seconds: float = 60.0,
+        every_updates: int | None = None,
+        say: Callable[[str], None] = print,
+    ) -> None:
         self.path = path
         self.every_seconds = every_seconds
         self.every_updates = every_updates
+        self.say = say
+        self.error = ""  # why the last checkpoint could not be written
         self.stop_signal: int | None = None
         self._saved = -math.inf
         self._saved_update = self._update = 0
@@ -367,11 +394,26 @@ class Save(Checkpoint):
             self._save(trainer)
 
     def _save(self, trainer: Trainer) -> None:
-        module = module_of(trainer)
-        finite = all(bool(torch.isfinite(weight).all()) for weight in module.parameters())
-        _require_finite(finite, "weights", trainer, module)  # the checkpoint before is still good
-        trainer.save_checkpoint(self.path)
-        self._saved, self._saved_update = time.monotonic(), trainer.global_step
+        module, update = module_of(trainer), trainer.global_step
+        if module.guard.streak:
+            return  # the weights may be broken: the checkpoint before is the one to return to
+        if not all(bool(torch.isfinite(weight).all()) for weight in module.parameters()):
+            raise Diverged(update, "the weights are not finite", math.nan, math.nan, module.learning_rate)
+        self.error = _reason(lambda: trainer.save_checkpoint(self.path), self.path, self.say)
+        self._saved = time.monotonic()
+        if not self.error:
+            self._saved_update = update
+
+
+def _reason(write: Callable[[], None], file: Path, say: Callable[[str], None]) -> str:
+    """Why a file could not be written; nothing if it was."""
+    try:
+        write()
+    except OSError as error:
+        reason = f"cannot write {file}: {error.strerror or error}"
+        say(f"{reason}; going on, and trying again later")
+        return reason
+    return ""
 
 
 class WholeCheckpoints(CheckpointIO):
@@ -384,7 +426,10 @@ class WholeCheckpoints(CheckpointIO):
         """
         path = Path(path)
         with whole(path) as temporary:
-            torch.save(checkpoint, temporary)
+            try:
+                torch.save(checkpoint, temporary)
+            except RuntimeError as error:  # torch's word for a disk that is full
+                raise OSError(str(error).splitlines()[0]) from None
             seal(temporary)
             if not is_sealed(temporary):
                 raise OSError(f"{path} did not come back from the disk as it was written")

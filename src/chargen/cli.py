@@ -217,6 +217,10 @@ trainer: Lightning's Trainer, under its own names
   trainer.val_check_interval=500     updates between validations; ten in a run if not given"""
 
 
+_MAY_CHANGE = ("early_stopping", "logger", "save_every_minutes", "save_every_updates", "sample_length", "data_dir")
+"""What does not change what is learned, or says how long; with all of `trainer`."""
+
+
 def _resumed(given: dict[str, Any], overrides: list[str]) -> tuple[dict[str, Any], bool]:
     """The settings of the run to go on with, changed by what may change, and whether its length is among that."""
     from chargen.runs import CHECKPOINT, undamaged
@@ -229,10 +233,10 @@ def _resumed(given: dict[str, Any], overrides: list[str]) -> tuple[dict[str, Any
     keys = [override.lstrip("+").partition("=")[0] for override in overrides]
     changed = [key for key in keys if key != "resume"]
     for key in changed:
-        if not key.startswith("trainer.") and key not in ("early_stopping", "logger", "sample_length", "data_dir"):
+        if not key.startswith("trainer.") and key not in _MAY_CHANGE:
             raise ValueError(
-                f"{key}: a resumed run keeps this setting; only trainer.*, early_stopping, logger, "
-                "sample_length and data_dir can change"
+                f"{key}: a resumed run keeps this setting; only trainer.*, {', '.join(_MAY_CHANGE[:-1])} "
+                f"and {_MAY_CHANGE[-1]} can change"
             )
     new_length = not {"trainer.max_time", "trainer.max_steps", "trainer.max_epochs"}.isdisjoint(changed)
     if new_length:
@@ -258,7 +262,17 @@ def _train(settings: dict[str, Any], new_length: bool, program: str) -> float | 
     from chargen.corpus import prepare
     from chargen.files import owned
 
-    console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
+    class Output(Console):
+        """Standard output, whose reader may go away (`| head`): a run then stops as if it had been told to."""
+
+        def on_broken_pipe(self) -> None:
+            self.quiet = True
+            _pass_over_stdout()
+            if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+                raise SystemExit(_READER_GONE)
+            signal.raise_signal(signal.SIGTERM)
+
+    console = Output(soft_wrap=True, highlight=False, markup=False, emoji=False)
 
     settings = {**settings, "corpus": dict(settings["corpus"]), "data_dir": _absolute(settings["data_dir"])}
     if path := settings["corpus"]["path"]:
@@ -274,6 +288,14 @@ def _train(settings: dict[str, Any], new_length: bool, program: str) -> float | 
     with owned(run_dir):
         _require_free(run_dir, settings)
         return fit(settings, corpus, console, new_length, program)
+
+
+_READER_GONE = 128 + 13  # as if killed by SIGPIPE, which not every system has
+
+
+def _pass_over_stdout() -> None:
+    """What is written from now on, by whomever, is lost: nobody reads it."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _require_free(run_dir: Path, settings: dict[str, Any]) -> None:
@@ -411,7 +433,7 @@ def _output(file: Path | None) -> Iterator[Any]:
             sys.stdout.write(text)
             sys.stdout.flush()
         except BrokenPipeError:  # the reader has seen enough, and nobody is there to be told so
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _pass_over_stdout()
             raise typer.Exit() from None
 
     yield write

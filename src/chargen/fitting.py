@@ -10,8 +10,9 @@ import platform
 import shlex
 import signal
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -45,11 +46,12 @@ from chargen.config import DEFAULT_MAX_TIME, TrainConfig, read, run_seconds
 from chargen.corpus import Corpus
 from chargen.evaluation import Score, score_streaming
 from chargen.files import whole
+from chargen.guard import RETURNS, Diverged
 from chargen.lanes import Lanes, TextData
 from chargen.logs import MetricsFile, extra_logger
 from chargen.model import CharRNN
 from chargen.portable import Portable
-from chargen.runs import CHECKPOINT, MODEL, load_checkpoint
+from chargen.runs import CHECKPOINT, MODEL, load_checkpoint, undamaged
 from chargen.sampling import Writer
 from chargen.training import VALIDATION_SCORE, CharLanguageModel, Plan
 
@@ -80,80 +82,166 @@ def fit(
         The held-out score of the best weights, nats per character by protocol B.
 
     Raises:
-        ValueError: the settings do not fit the corpus, the machine or the checkpoint.
+        ValueError: the settings do not fit the corpus, the machine or the checkpoint, or the run fell apart.
         SystemExit: a signal stopped the run, which has been saved; the code is 128 + the signal.
     """
     config = read(settings)
     run_dir = Path(config.run_dir)
-    trainer_settings = dict(config.trainer)
     windows = len(Lanes(corpus.train, config.batch_size, config.sequence_length))
-    max_seconds, total_updates = _length(trainer_settings, windows)
+    max_seconds, total_updates = _length(config.trainer, windows)
     checkpoint = _checked(Path(config.resume), corpus) if config.resume else None
     over = checkpoint is not None and _is_over(checkpoint, total_updates, new_length)
     if checkpoint is not None and over:
         _require_unfinished(run_dir, checkpoint)
 
-    torch.manual_seed(config.seed)
-    tokenizer = corpus.tokenizer.to_json()
-    shape = {"vocab_size": corpus.tokenizer.vocab_size, **settings["model"]}
-    module = CharLanguageModel(shape, settings["optimizer"], tokenizer, _notes(settings, corpus))
-    module.plan, module.new_length = Plan(total_updates), new_length
-    parameters = sum(p.numel() for p in module.parameters())
-
-    clock = Timer(duration=timedelta(seconds=max_seconds) if max_seconds else None, verbose=False)
-    windows_per_update = trainer_settings.get("accumulate_grad_batches") or 1
-    chars_per_update = config.batch_size * config.sequence_length * windows_per_update
-    metrics = MetricsFile(run_dir / "metrics.csv", clock, chars_per_update)
-    loggers: list[Logger] = [metrics]
-    if config.logger is not None:
-        loggers.append(extra_logger(config.logger, run_dir))
-    report = Report(console, clock, max_seconds, chars_per_update, int(trainer_settings.get("log_every_n_steps") or 50))
-
-    def advise(updates: int) -> str:
-        seconds = None if total_updates else max_seconds
-        per_pass = math.ceil(windows / windows_per_update)
-        return advice(updates, per_pass, len(corpus.train), parameters, seconds)
-
-    schedule = Schedule(clock, max_seconds, total_updates, report.say, advise)
-    keep_best = KeepBest(run_dir, clock, config.sample_length, report.say)
-    save = Save(run_dir / CHECKPOINT)
-    callbacks: list[Callback] = [clock, schedule, report, keep_best, save]
-    if config.early_stopping is not None:
-        callbacks.append(EarlyStopping(VALIDATION_SCORE, patience=config.early_stopping, verbose=False))
-    trainer = _trainer(trainer_settings, max_seconds, total_updates, callbacks, loggers, run_dir)
-
     data = TextData(corpus, config.batch_size, config.sequence_length)
+    extra = [extra_logger(config.logger, run_dir)] if config.logger is not None else []
+    attempt = partial(_Run, settings, config, corpus, console, windows, total_updates, extra)
+    run = attempt(max_seconds)
     if checkpoint is None:
         for left in ("metrics.csv", "samples.txt"):  # of a run that died before its first checkpoint
             (run_dir / left).unlink(missing_ok=True)
-    for name, content in {"config.yaml": _yaml(settings), "tokenizer.json": tokenizer}.items():
+    for name, content in {"config.yaml": _yaml(settings), "tokenizer.json": corpus.tokenizer.to_json()}.items():
         with whole(run_dir / name) as temporary:
             temporary.write_text(content, encoding="utf-8")
     length = f"{total_updates:,} updates" if total_updates else duration(max_seconds or 0)
     console.print(
-        f"model {config.model.cell} {config.model.num_layers} x {config.model.hidden_size}: {parameters:,} parameters; "
-        f"{length}, {torch.get_num_threads()} threads; into {run_dir}"
+        f"model {config.model.cell} {config.model.num_layers} x {config.model.hidden_size}: "
+        f"{run.parameters:,} parameters; {length}, {torch.get_num_threads()} threads; into {run_dir}"
     )
     if total_updates and checkpoint is None:
-        console.print(f"{total_updates:,} updates are {advise(total_updates)}")
+        console.print(f"{total_updates:,} updates are {run.advise(total_updates)}")
     if checkpoint is not None and over:
-        updates, seconds = checkpoint["global_step"], checkpoint["callbacks"]["Timer"]["time_elapsed"]["train"]
-        _validate_last(module, data, checkpoint, run_dir)
+        updates, seconds = checkpoint["global_step"], _seconds_of(checkpoint)
+        _validate_last(run.module, data, checkpoint, run_dir)
     else:
-        if checkpoint is not None:
-            metrics.cut_behind(checkpoint["global_step"])
-        leave_out_empty_hooks(callbacks, module)
-        with _threads_for_kernels(trainer):
-            _run(trainer, module, data, config.resume, save)
-        updates, seconds = trainer.global_step, clock.time_elapsed()
+        run.module.new_length = new_length
+        run = _run_to_its_end(attempt, run, data, config.resume)
+        module, save, updates, seconds = run.module, run.save, run.trainer.global_step, run.clock.time_elapsed()
         if save.stop_signal is not None and (module.plan.total is None or updates < module.plan.total):
-            resume = shlex.quote(f"resume={run_dir}")
-            console.print(f"stopped at update {updates:,} and saved; go on with\n  {program} train {resume}")
+            again = f"{program} train {shlex.quote(f'resume={run_dir}')}"
+            saved = f"not saved, {save.error}" if save.error else "saved"
+            console.print(f"stopped at update {updates:,} and {saved}; go on with\n  {again}")
             raise SystemExit(128 + save.stop_signal)
-        if math.isinf(keep_best.best):  # a run without validation keeps its last weights
-            module.model.to_portable(tokenizer, module.run).save(run_dir / MODEL)
-    seen = _characters_seen(updates * windows_per_update, windows, config, corpus)
-    return _finish(run_dir, corpus, console, seconds, updates, seen, parameters, program)
+        if error := run.keep_best.error or save.error:
+            raise ValueError(f"{error}: make room, then write resume={run_dir} to go on from what was saved last")
+        if math.isinf(run.keep_best.best):  # a run without validation keeps its last weights
+            module.model.to_portable(module.tokenizer, module.run).save(run_dir / MODEL)
+    seen = _characters_seen(updates * run.windows_per_update, windows, config, corpus)
+    return _finish(run_dir, corpus, console, seconds, updates, seen, run.parameters, program)
+
+
+class _Run:
+    """The module, Lightning's Trainer and what goes on beside it, as one attempt at a run needs them.
+
+    Args:
+        settings: the settings as plain data.
+        config: the same, checked.
+        corpus: what to learn from.
+        console: where to show it.
+        windows: of one pass over the text.
+        total_updates: how many updates it has; None if that is for the time to say.
+        extra: loggers beside metrics.csv.
+        max_seconds: how long the run may take, what earlier attempts have lost left out; None for no limit.
+    """
+
+    def __init__(
+        self,
+        settings: dict[str, Any],
+        config: TrainConfig,
+        corpus: Corpus,
+        console: Console,
+        windows: int,
+        total_updates: int | None,
+        extra: list[Logger],
+        max_seconds: float | None,
+    ) -> None:
+        trainer_settings = dict(config.trainer)
+        self.windows_per_update = trainer_settings.get("accumulate_grad_batches") or 1
+        self.max_seconds = max_seconds
+        self._length = len(corpus.train), math.ceil(windows / self.windows_per_update)
+        self._seconds = None if total_updates else max_seconds
+        self.run_dir = Path(config.run_dir)
+
+        torch.manual_seed(config.seed)
+        shape = {"vocab_size": corpus.tokenizer.vocab_size, **settings["model"]}
+        notes = _notes(settings, corpus)
+        self.module = CharLanguageModel(shape, settings["optimizer"], corpus.tokenizer.to_json(), notes)
+        self.module.plan = Plan(total_updates)
+        self.parameters = sum(p.numel() for p in self.module.parameters())
+
+        self.clock = Timer(duration=timedelta(seconds=max_seconds) if max_seconds else None, verbose=False)
+        chars_per_update = config.batch_size * config.sequence_length * self.windows_per_update
+        self.metrics = MetricsFile(self.run_dir / "metrics.csv", self.clock, chars_per_update)
+        log_every = int(trainer_settings.get("log_every_n_steps") or 50)
+        self.report = Report(console, self.clock, max_seconds, chars_per_update, log_every)
+        schedule = Schedule(self.clock, max_seconds, total_updates, self.report.say, self.advise)
+        self.keep_best = KeepBest(self.run_dir, self.clock, config.sample_length, self.report.say)
+        minutes, updates = config.save_every_minutes, config.save_every_updates
+        self.save = Save(self.run_dir / CHECKPOINT, 60 * minutes, updates, self.report.say)
+        callbacks: list[Callback] = [self.clock, schedule, self.report, self.keep_best, self.save]
+        if config.early_stopping is not None:
+            callbacks.append(EarlyStopping(VALIDATION_SCORE, patience=config.early_stopping, verbose=False))
+        loggers = [self.metrics, *extra]
+        self.trainer = _trainer(trainer_settings, max_seconds, total_updates, callbacks, loggers, self.run_dir)
+        leave_out_empty_hooks(callbacks, self.module)
+
+    def advise(self, updates: int) -> str:
+        """What so many updates mean for the text."""
+        characters, per_pass = self._length
+        return advice(updates, per_pass, characters, self.parameters, self._seconds)
+
+
+def _run_to_its_end(attempt: Callable[[float | None], _Run], run: _Run, data: TextData, resume: str | None) -> _Run:
+    """Trains. A run that falls apart goes back to its last checkpoint, with half the learning rate.
+
+    Args:
+        attempt: makes another one, with so many seconds.
+        run: the first.
+        data: the lanes.
+        resume: the checkpoint to go on from.
+
+    Returns:
+        The attempt that came to the end.
+
+    Raises:
+        ValueError: the run fell apart once more than `RETURNS` times.
+    """
+    while True:
+        try:
+            if resume:
+                run.metrics.cut_behind(load_checkpoint(Path(resume))["global_step"])
+            with _threads_for_kernels(run.trainer):
+                _train(run, data, resume)
+            return run
+        except Diverged as error:
+            run.report.tell_left_out(run.trainer)
+            returns, settings = run.module.guard.returns + 1, run.module.optimizer_settings
+            if returns > RETURNS:
+                raise ValueError(
+                    f"the run falls apart, {error}; {RETURNS} returns to half the rate did not help: write "
+                    f"optimizer.learning_rate={settings['learning_rate'] / 10:.2g} or trainer.gradient_clip_val=1.0"
+                ) from None
+            file, update, seconds = _last_good(run.run_dir)
+            resume = str(file) if file else None
+            run.report.say(f"the run falls apart, {error}; back to update {update:,}, with half the learning rate")
+            for logger in run.trainer.loggers:
+                logger.log_metrics({"returns": float(returns)}, step=error.update)
+            lost = run.clock.time_elapsed() - seconds
+            run = attempt(max(1.0, run.max_seconds - lost) if run.max_seconds else None)
+            run.module.guard.returns = returns
+
+
+def _last_good(run_dir: Path) -> tuple[Path | None, int, float]:
+    """The checkpoint to return to, or None if there is none yet; its update and its seconds."""
+    if not (run_dir / CHECKPOINT).is_file():
+        return None, 0, 0.0
+    file, checkpoint, _ = undamaged(run_dir / CHECKPOINT)
+    return file, checkpoint["global_step"], _seconds_of(checkpoint)
+
+
+def _seconds_of(checkpoint: dict[str, Any]) -> float:
+    return float(checkpoint["callbacks"]["Timer"]["time_elapsed"]["train"])
 
 
 def _yaml(settings: dict[str, Any]) -> str:
@@ -183,9 +271,9 @@ def _notes(settings: dict[str, Any], corpus: Corpus) -> dict[str, Any]:
 
 
 def _length(settings: dict[str, Any], windows: int) -> tuple[float | None, int | None]:
-    """Takes the run's length out of the trainer's settings: seconds, updates, or both."""
-    max_time, max_steps = settings.pop("max_time", None), settings.pop("max_steps", -1)
-    max_epochs = settings.pop("max_epochs", -1)
+    """The run's length by the trainer's settings: seconds, updates, or both."""
+    max_time, max_steps = settings.get("max_time"), settings.get("max_steps", -1)
+    max_epochs = settings.get("max_epochs", -1)
     limits = []
     if max_steps not in (None, -1):
         limits.append(max_steps)
@@ -205,6 +293,7 @@ def _trainer(
     run_dir: Path,
 ) -> Trainer:
     """Lightning's Trainer, quiet, counting validations across passes over the text."""
+    settings = {name: value for name, value in settings.items() if name not in ("max_time", "max_steps", "max_epochs")}
     interval = settings.pop("val_check_interval", None)
     if interval is None and total_updates is not None:
         interval = max(1, total_updates // VALIDATIONS)
@@ -275,19 +364,19 @@ def _validate_last(module: CharLanguageModel, data: TextData, checkpoint: dict[s
         module.model.to_portable(module.tokenizer, notes).save(run_dir / MODEL)
 
 
-def _run(trainer: Trainer, module: CharLanguageModel, data: TextData, resume: str | None, save: Save) -> None:
+def _train(run: _Run, data: TextData, resume: str | None) -> None:
     """Trains. The first signal to stop is answered after the update, the second at once."""
 
     def stop(signum: int, frame: FrameType | None) -> None:
-        if save.stop_signal is not None:
+        if run.save.stop_signal is not None:
             raise KeyboardInterrupt
-        save.stop_signal = signum
+        run.save.stop_signal = signum
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
+        run.trainer.fit(run.module, datamodule=data, ckpt_path=resume, weights_only=True)
     except SystemExit:
-        if save.stop_signal is None:
+        if run.save.stop_signal is None:
             raise
     except MisconfigurationException as error:
         raise ValueError(f"trainer: {error}") from None

@@ -5,6 +5,7 @@ Lightning's own CSV logger deletes the file when a run goes on; this one cuts wh
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import os
 from collections.abc import Mapping
@@ -28,8 +29,13 @@ COLUMNS = (
     "gradient_norm",
     "clip_fraction",
     "chars_per_second",
+    "left_out",
+    "returns",
 )
 """The columns of `metrics.csv`."""
+
+EVENTS = ("left_out", "returns")
+"""Those of what went wrong, which stays written when a run goes back to where it was whole."""
 
 
 class MetricsFile(Logger):
@@ -63,7 +69,7 @@ class MetricsFile(Logger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Appends a row."""
+        """Appends a row. One that the disk does not take is lost: a run is worth more than its log."""
         known = {name: f"{value:.6g}" for name, value in metrics.items() if name in COLUMNS}
         if not known:
             return
@@ -75,7 +81,7 @@ class MetricsFile(Logger):
             **known,
         }
         fresh = not self.path.exists()
-        with open(self.path, "a", encoding="utf-8", newline="") as stream:
+        with contextlib.suppress(OSError), open(self.path, "a", encoding="utf-8", newline="") as stream:
             writer = csv.DictWriter(stream, COLUMNS)
             if fresh:
                 writer.writeheader()
@@ -87,10 +93,11 @@ class MetricsFile(Logger):
             return
         with open(self.path, encoding="utf-8", newline="") as stream:
             rows = [row for row in csv.DictReader(stream) if (row["update"] or "x").isdigit()]
+        kept = (row for row in rows if int(row["update"]) <= update or any(row.get(event) for event in EVENTS))
         with whole(self.path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as stream:
             writer = csv.DictWriter(stream, COLUMNS, extrasaction="ignore")
             writer.writeheader()
-            writer.writerows(row for row in rows if int(row["update"]) <= update)
+            writer.writerows(kept)
 
 
 def extra_logger(name: str, run_dir: Path) -> Logger:

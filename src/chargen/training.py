@@ -22,6 +22,7 @@ from lightning.pytorch import LightningModule
 from torch import Tensor
 
 from chargen.cells import State
+from chargen.guard import PATIENCE, Diverged, Guard
 from chargen.lanes import Batch
 from chargen.model import CharRNN, ModelSettings, States, detached
 from chargen.portable import FORMAT_VERSION
@@ -92,6 +93,11 @@ class CharLanguageModel(LightningModule):
         self.new_length = False  # a checkpoint's plan is not to be taken over
         self.carry: States | None = None
         self.learning_rate = 0.0
+        self.guard = Guard()
+        self.left_out: list[tuple[int, str, float, float]] = []  # update, why, loss, norm; until `Report` tells them
+        self._windows: list[
+            tuple[Batch, States | None, Tensor]
+        ] = []  # of this update: with the carry into it, and loss
         self._generators: dict[str, Any] | None = None  # of a checkpoint, until training starts
         self._sums: dict[str, tuple[Tensor, int]] = {}  # and how many, since the last `take_means`
         self._validation: tuple[States | None, Tensor, int] = (None, torch.zeros(()), 0)
@@ -100,10 +106,11 @@ class CharLanguageModel(LightningModule):
 
     def training_step(self, batch: Batch) -> Tensor:
         """Mean nats per character of one window, read from the carry."""
-        nats, self.carry = self._nats(batch, None if batch.starts else self.carry)
+        before = None if batch.starts else self.carry
+        nats, self.carry = self._nats(batch, before)
         # The mean over all lanes, of which this process has its share: averaging over processes gives it.
         loss = nats * (self.trainer.world_size / batch.num_targets)
-        self._add(train_nats_per_char=loss.detach())
+        self._windows.append((batch, before, loss.detach()))
         return loss
 
     def _nats(self, batch: Batch, states: States | None) -> tuple[Tensor, States]:
@@ -133,7 +140,7 @@ class CharLanguageModel(LightningModule):
         self.learning_rate = learning_rate(
             self.global_step,
             self.plan,
-            settings["learning_rate"],
+            settings["learning_rate"] * self.guard.rate,
             settings["warmup_updates"],
             settings["final_fraction"],
         )
@@ -146,11 +153,19 @@ class CharLanguageModel(LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clips as Lightning was told, and keeps the norm from before, which Lightning throws away."""
+        """Clips as Lightning was told, and keeps the norm from before, which Lightning throws away.
+
+        Raises:
+            Diverged: the guard has lost its patience.
+        """
         by_norm = gradient_clip_algorithm in (None, "norm") and gradient_clip_val
         limit = float(gradient_clip_val) if by_norm and gradient_clip_val else math.inf
         gradients = [p.grad for p in self.parameters() if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
+        if not self._is_good(norm):
+            for parameter in self.parameters():
+                parameter.grad = None  # which AdamW passes over, its moments and its decay too
+            return
         clipped = norm > limit
         # Scaling by one changes nothing. To find that out costs nothing where there is no device to wait for.
         if by_norm and (norm.device.type != "cpu" or clipped):
@@ -158,6 +173,35 @@ class CharLanguageModel(LightningModule):
         elif not by_norm:
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
         self._add(gradient_norm=norm, clip_fraction=clipped.to(norm.dtype))
+
+    def _is_good(self, norm: Tensor) -> bool:
+        """Whether the guard lets this update pass. One that is left out takes its carry with it."""
+        windows, self._windows = self._windows, []
+        mean = torch.stack([loss for _, _, loss in windows]).mean() if len(windows) > 1 else windows[0][2]
+        loss, size = float(self._of_all_processes(mean)), float(norm)
+        if self.trainer.precision == "16-mixed" and not math.isfinite(size):
+            size = 0.0  # how the loss scale is found: the scaler leaves such an update out by itself
+        why = self.guard.judge(loss, size, windows[-1][:2], self._reread)
+        if not why:
+            self._add(train_nats_per_char=mean)
+            return True
+        self.left_out.append((self.global_step, why, loss, size))
+        self.carry = windows[0][1]
+        if self.guard.streak >= PATIENCE:
+            raise Diverged(self.global_step, why, loss, size, self.learning_rate)
+        return False
+
+    @torch.no_grad()
+    def _reread(self, window: tuple[Batch, States | None]) -> float:
+        """Nats per character of a window, by the weights as they are now, nothing dropped."""
+        batch, states = window
+        self.model.eval()
+        nats, _ = self._nats(batch, states)
+        self.model.train()
+        return float(self._of_all_processes(nats * (self.trainer.world_size / batch.num_targets)))
+
+    def _of_all_processes(self, value: Tensor) -> Tensor:
+        return torch.as_tensor(self.trainer.strategy.reduce(value, reduce_op="mean"))
 
     def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: torch.optim.Optimizer) -> None:
         """What the optimizer's own does, without its bookkeeping."""
@@ -209,6 +253,7 @@ class CharLanguageModel(LightningModule):
             "format_version": FORMAT_VERSION,
             "plan": asdict(self.plan),
             "carry": self._gathered_carry(),
+            "guard": self._plain_guard(),
             "generators": {
                 "torch": torch.get_rng_state(),
                 "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
@@ -224,6 +269,9 @@ class CharLanguageModel(LightningModule):
             self.plan = Plan(**saved["plan"])
         self._generators = saved["generators"]
         self.carry = saved["carry"]
+        returns = self.guard.returns  # of the run, which may have gone back to a checkpoint from before
+        self.guard = Guard(**saved.get("guard", {}))
+        self.guard.returns = max(returns, self.guard.returns)
 
     def on_train_start(self) -> None:
         """The last moment before the first window."""
@@ -236,6 +284,17 @@ class CharLanguageModel(LightningModule):
         np.random.set_state(self._generators["numpy"])
         self._generators = None
         self.carry = self._own_carry(self.carry)
+        if self.guard.kept is not None:
+            inputs, targets, starts, num_targets, states = self.guard.kept
+            batch = Batch(inputs, targets, starts, num_targets).to(self.device)
+            self.guard.kept = batch, self._own_carry(states)
+
+    def _plain_guard(self) -> dict[str, Any]:
+        """The guard as plain data. The window it keeps is this process's own: of several, none is."""
+        if self.guard.kept is None or self.trainer.world_size > 1:
+            return {**vars(self.guard), "kept": None, "known": 0}
+        batch, states = self.guard.kept
+        return {**vars(self.guard), "kept": (*batch, states)}
 
     def _gathered_carry(self) -> States | None:
         """The carry of all B lanes, from every process."""
