@@ -338,7 +338,7 @@ def _download(url: str, part: Path, size: int) -> None:
     request = urllib.request.Request(url, headers={"User-Agent": "chargen"})
     if have:
         request.add_header("Range", f"bytes={have}-")
-    with urllib.request.urlopen(request, timeout=30) as response:
+    with urllib.request.build_opener(_NoDowngrade).open(request, timeout=30) as response:
         if response.status != 206:
             have = 0
         with open(part, "ab" if have else "wb") as stream, _bytes_bar(part.stem, size, have) as advance:
@@ -350,6 +350,16 @@ def _download(url: str, part: Path, size: int) -> None:
                 advance(len(block))
     if have < size:
         raise EOFError(f"{have:,} of {size:,} bytes came; the next try goes on from there")
+
+
+class _NoDowngrade(urllib.request.HTTPRedirectHandler):
+    """Follows a redirection from https to https alone."""
+
+    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
+        """The next request, or an error where it would be readable for everyone on the way."""
+        if req.type == "https" and not newurl.startswith("https:"):
+            raise OSError(f"it leads from https to {newurl}")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,7 @@ def load_checkpoint(file: Path) -> dict[str, Any]:
     if not file.is_file():
         raise ValueError(f"no such checkpoint: {file}{_others()}")
     try:
+        _require_nothing_packed(file)
         checkpoint = torch.load(file, map_location="cpu", weights_only=True)
         saved = checkpoint["chargen"]
         version = saved["format_version"]
@@ -87,6 +89,13 @@ def load_checkpoint(file: Path) -> dict[str, Any]:
     if later:
         raise ValueError(f"{file} was written by a later chargen: update with pip install -U chargen")
     return dict(checkpoint)
+
+
+def _require_nothing_packed(file: Path) -> None:
+    """What torch writes stands in its archive as it is. What is packed could be a thousand times as large in memory."""
+    with zipfile.ZipFile(file) as archive:
+        if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
+            raise zipfile.BadZipFile("packed members")
 
 
 def undamaged(file: Path) -> tuple[Path, dict[str, Any], str]:

@@ -29,6 +29,9 @@ UNKNOWN_ID, END_ID = 0, 1
 UNKNOWN, END = "[UNK]", "[END]"
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
+MOST_JSON = 64 << 20
+"""Characters of a tokenizer.json; one of all 1.1 million code points has 30 million."""
+
 Unit = Literal["character", "byte"]
 
 
@@ -136,6 +139,8 @@ class Tokenizer:
         Raises:
             ValueError: it is no tokenizer of single characters.
         """
+        if len(content) > MOST_JSON:
+            raise ValueError("not a tokenizer.json: it is longer than one of all of Unicode would be")
         try:
             library = Library.from_str(content)
         except Exception as error:  # the package raises bare Exception for any malformed file
