@@ -5,7 +5,7 @@ BIN    := .venv/bin
 STAMP  := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install train sample evaluate plot test test-all bench quality lint types check format clean
+.PHONY: help install train sample evaluate plot test test-all bench quality hour lint types check format clean
 
 ##@ Use it
 train: $(STAMP)  ## learn to write, three minutes; ARGS="my.txt model=small" to change anything
@@ -31,7 +31,10 @@ bench: $(STAMP)  ## measure speed, and write benchmarks/RESULTS.md; ARGS=--quick
 	$(BIN)/python benchmarks/results.py $(ARGS)
 
 quality: $(STAMP)  ## measure the best text for the minutes, for three quarters of an hour; ARGS=--quick for two minutes
-	$(BIN)/python benchmarks/results.py --quality $(ARGS)
+	$(BIN)/python benchmarks/results.py --long Quality $(ARGS)
+
+hour: $(STAMP)  ## measure what an hour is worth; one that was stopped goes on
+	$(BIN)/python benchmarks/results.py --long "An hour" $(ARGS)
 
 lint: $(STAMP)  ## ruff: rules and formatting
 	$(BIN)/ruff check src tests benchmarks

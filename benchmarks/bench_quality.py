@@ -71,7 +71,12 @@ def chargen_train(text: Path, folder: Path, seconds: int, seed: int, experiment:
     time_limit = f"trainer.max_time=00:00:{seconds // 60:02}:{seconds % 60:02}"
     own = [f"+experiment={experiment}"] if experiment else [time_limit]
     words = ["train", str(text), *own, f"seed={seed}", "sample_length=0", f"run_dir={run}", f"data_dir={folder}"]
-    _command(*words)
+    command(*words)
+    return scored(run, text, folder)
+
+
+def scored(run: Path, text: Path, folder: Path) -> dict[str, Any]:
+    """What a finished run comes to, by protocols A, B and C."""
     corpus = prepare("text", folder, path=str(text))
     model = CharRNN.from_portable(Portable.load(run / "model.safetensors"))
     squares = mean_squares(model, corpus.train, RMS.window)
@@ -91,12 +96,13 @@ def baselines(text: Path, folder: Path) -> dict[str, float]:
     """What `chargen evaluate --baselines` says of a text."""
     run = Path(tempfile.mkdtemp(dir=folder))
     short = ["trainer.max_steps=2", "model=tiny", "sample_length=0"]
-    _command("train", str(text), *short, f"run_dir={run}", f"data_dir={folder}")
-    _command("evaluate", str(run), "--baselines", "--json", str(run / "scores.json"))
+    command("train", str(text), *short, f"run_dir={run}", f"data_dir={folder}")
+    command("evaluate", str(run), "--baselines", "--json", str(run / "scores.json"))
     return dict(json.loads((run / "scores.json").read_text(encoding="utf-8"))["baselines"])
 
 
-def _command(*words: str) -> None:
+def command(*words: str) -> None:
+    """Runs `chargen`, and says what it said if it fails."""
     run = subprocess.run([sys.executable, "-m", "chargen", *words], capture_output=True, text=True)
     if run.returncode:
         raise RuntimeError(f"chargen {words[0]} failed: {run.stderr.strip().splitlines()[-1:]}")

@@ -1,8 +1,8 @@
-"""Runs benchmarks, one after the other, and writes RESULTS.md: all of speed, or the one of quality.
+"""Runs benchmarks, one after the other, and writes RESULTS.md: all of speed, or a long one.
 
 Each script runs in a process of its own. One that fails, or is not there, is named in its place; the
 tables of the others are not lost. The table in short, which stands first, is the one of the README.
-Quality takes three quarters of an hour and has its own command; either leaves the other's part of the file as it was.
+Quality takes three quarters of an hour, the last part an hour; each command leaves the other parts as they were.
 """
 
 from __future__ import annotations
@@ -23,8 +23,13 @@ HERE = Path(__file__).resolve().parent
 FIRST = ("bench_unroll.py", "bench_training.py")
 """Scripts in the order in which they are read; others follow by name."""
 
-QUALITY = "bench_quality.py"
-HEAD = "# Results\n\nMeasured, not promised: `make bench` writes the part on speed, `make quality` the one on quality."
+LONG = {"Quality": "bench_quality.py", "An hour": "bench_hour.py"}
+"""Parts of one script each, with commands of their own."""
+
+HEAD = (
+    "# Results\n\nMeasured, not promised: `make bench` writes the part on speed, `make quality` the one on quality, "
+    "`make hour` the last."
+)
 
 
 def section(script: Path, options: Sequence[str], results: dict[str, Any]) -> str:
@@ -90,7 +95,7 @@ def _rounded(number: float) -> str:
 def speed(options: Sequence[str]) -> str:
     """The part on speed: the machine, the table in short, a section for each script."""
     found = machine()
-    names = sorted(file.name for file in HERE.glob("bench_*.py") if file.name != QUALITY)
+    names = sorted(file.name for file in HERE.glob("bench_*.py") if file.name not in LONG.values())
     results: dict[str, Any] = {}
     sections = [section(HERE / name, options, results) for name in dict.fromkeys([*FIRST, *names])]
     how = "Quick runs: few points, few rounds. " if options else ""
@@ -101,11 +106,11 @@ def speed(options: Sequence[str]) -> str:
     return "\n\n".join([head, in_short(results), *sections])
 
 
-def quality(options: Sequence[str]) -> str:
-    """The part on quality."""
-    found = machine()
-    head = f"# Quality\n\nWritten by `make quality{' ARGS=--quick' if options else ''}`.\n\n{described(found)}."
-    return f"{head}\n\n{section(HERE / QUALITY, options, {})}"
+def long(part: str, options: Sequence[str]) -> str:
+    """A part of one script."""
+    command = f"make {part.split()[-1].lower()}{' ARGS=--quick' if options else ''}"
+    head = f"# {part}\n\nWritten by `{command}`.\n\n{described(machine())}."
+    return f"{head}\n\n{section(HERE / LONG[part], options, {})}"
 
 
 def parts(text: str) -> dict[str, str]:
@@ -121,16 +126,16 @@ def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=first_sentence(__doc__))
     parser.add_argument("--quick", action="store_true", help="passed to every script")
-    parser.add_argument("--quality", action="store_true", help=f"run {QUALITY}, and nothing else")
+    parser.add_argument("--long", choices=LONG, help="run the script of this part, and nothing else")
     given = parser.parse_args()
     options = ["--quick"] if given.quick else []
     file = HERE / "RESULTS.md"
     there = parts(file.read_text(encoding="utf-8")) if file.exists() else {}
-    if given.quality:
-        there["Quality"] = quality(options)
+    if given.long:
+        there[given.long] = long(given.long, options)
     else:
         there["Speed"] = speed(options)
-    texts = [there[name] for name in ("Speed", "Quality") if name in there]
+    texts = [there[name] for name in ("Speed", *LONG) if name in there]
     file.write_text("\n\n".join([HEAD, *texts]) + "\n", encoding="utf-8")
 
 
