@@ -5,7 +5,7 @@ BIN    := .venv/bin
 STAMP  := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install train sample evaluate plot test test-all bench quality hour lint types check format clean
+.PHONY: help install train sample evaluate plot test test-all bench quality texts hour lint types check format clean
 
 ##@ Use it
 train: $(STAMP)  ## learn to write, three minutes; ARGS="my.txt model=small" to change anything
@@ -30,8 +30,11 @@ test-all: $(STAMP)  ## slow ones too
 bench: $(STAMP)  ## measure speed, and write benchmarks/RESULTS.md; ARGS=--quick for two minutes
 	$(BIN)/python benchmarks/results.py $(ARGS)
 
-quality: $(STAMP)  ## measure the best text for the minutes, for three quarters of an hour; ARGS=--quick for two minutes
+quality: $(STAMP)  ## measure the best text for the minutes, for half an hour; ARGS=--quick for two minutes
 	$(BIN)/python benchmarks/results.py --long Quality $(ARGS)
+
+texts: $(STAMP)  ## the same for other texts, for twenty minutes
+	$(BIN)/python benchmarks/results.py --long "Other texts" $(ARGS)
 
 hour: $(STAMP)  ## measure what an hour is worth; one that was stopped goes on
 	$(BIN)/python benchmarks/results.py --long "An hour" $(ARGS)

@@ -11,9 +11,7 @@ text, which is not trained on:
 
 The baby GPT sees 64 characters, and is scored in windows of that size. The plain LSTM is `nn.LSTM`, 1 x 256, with
 AdamW and a cosine to the end of its time, no dropout, B 16, T 32: what a page of torch gives. Its score is B.
-
-Texts that the present recipes were not tuned on show what they are worth elsewhere: couplets of the Tang in Chinese,
-the Python language reference, and the source of Python's own library.
+Other texts have a script of their own, bench_texts.py.
 """
 
 from __future__ import annotations
@@ -24,7 +22,6 @@ import math
 import statistics
 import subprocess
 import sys
-import sysconfig
 import tempfile
 import time
 from collections.abc import Iterator
@@ -87,6 +84,9 @@ def scored(run: Path, text: Path, folder: Path) -> dict[str, Any]:
         "A": score_windowed(model, corpus.validation).nats_per_char,
         "B": score_streaming(model, corpus.validation).nats_per_char,
         "C": score_dynamic(model, corpus.validation, RMS, squares).nats_per_char,
+        "weight_dropout": torch.load(run / "last.ckpt", weights_only=True)["hyper_parameters"]["model"][
+            "weight_dropout"
+        ],
         **{key: summary[key] for key in ("parameters", "characters_seen", "train_seconds", "updates")},
         "curve": [[float(row["seconds"]), float(row["validation_nats_per_char"])] for row in rows],
     }
@@ -213,29 +213,6 @@ def _windows(ids: np.ndarray, B: int, T: int) -> Iterator[tuple[Tensor, bool]]:
             yield lanes[begin : begin + T + 1], begin == 0
 
 
-# --------------------------------------------------------------------------------- texts
-
-
-def library_source(folder: Path) -> Path:
-    """A megabyte of the source of Python's own library, file after file in the order of their names."""
-    files = sorted(Path(sysconfig.get_paths()["stdlib"]).glob("*.py"))
-    file = folder / "library_source.txt"
-    file.write_text(
-        "".join(f.read_text(encoding="utf-8", errors="replace") for f in files)[:1_000_000], encoding="utf-8"
-    )
-    return file
-
-
-def other_texts(folder: Path) -> dict[str, Path]:
-    """Those that the recipes were not tuned on."""
-    reference = prepare("python_reference", folder)
-    file = folder / "reference.txt"
-    file.write_text(reference.tokenizer.decode(reference.ids.tolist()), encoding="utf-8")
-    texts = {"Python reference": file, "source of Python's library": library_source(folder)}
-    couplets = SHARED / "tang_couplets.txt"
-    return {"Tang couplets": couplets, **texts} if couplets.exists() else texts
-
-
 # ------------------------------------------------------------------------------- measuring
 
 
@@ -249,7 +226,7 @@ def measure(quick: bool) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         corpus = prepare("tinyshakespeare", folder, path=str(text))
-        result: dict[str, Any] = {"budgets": {}, "others": {}}
+        result: dict[str, Any] = {"budgets": {}}
         for seconds, experiment in budgets.items():
             runs = [chargen_train(text, folder, seconds, seed, experiment) for seed in seeds]
             result["budgets"][str(seconds)] = {
@@ -261,10 +238,6 @@ def measure(quick: bool) -> dict[str, Any]:
         result["plain_lstm"] = train_lstm(corpus, longest)
         result["baselines"] = baselines(text, folder)
         if not quick:
-            for label, other in other_texts(folder).items():
-                ours = chargen_train(other, folder, longest, 1, None)
-                plain = train_lstm(prepare(label, folder, path=str(other)), longest)
-                result["others"][label] = {"chargen": ours, "plain_lstm": plain}
             _draw(result["budgets"][str(longest)])
     return result
 
@@ -283,7 +256,7 @@ def _draw(row: dict[str, Any]) -> None:
 
 
 def table(result: dict[str, Any]) -> str:
-    """Budgets beside their peers, then the other texts."""
+    """Budgets beside their peers."""
     rows, last = [], {}
     for seconds, row in result["budgets"].items():
         runs = row["runs"]
@@ -314,19 +287,6 @@ def table(result: dict[str, Any]) -> str:
         "Beside it, in the same run or as published:",
         markdown(("", "nats/char", "found"), [(what, f"{nats:.4f}", where) for what, nats, where in beside]),
     ]
-    if others := result["others"]:
-        lines = []
-        for label, row in others.items():
-            ours, theirs = row["chargen"], row["plain_lstm"]
-            lines.append(
-                (label, f"{ours['B']:.4f}", f"{theirs['nats']:.4f}", f"{theirs['nats'] - ours['B']:+.4f}",
-                 f"{ours['C']:.4f}", f"{ours['parameters']:,}", f"{ours['characters_seen'] / 1e6:.1f} M")
-            )  # fmt: skip
-        headings = ["text", "chargen, B", "plain `nn.LSTM`", "better by", "chargen, C", "parameters", "characters seen"]
-        parts += [
-            "Texts that the recipe was not tuned on, three minutes, the defaults, one seed:",
-            markdown(headings, lines),
-        ]
     return "\n\n".join(parts)
 
 

@@ -2,7 +2,7 @@
 
 Each script runs in a process of its own. One that fails, or is not there, is named in its place; the
 tables of the others are not lost. The table in short, which stands first, is the one of the README.
-Quality takes three quarters of an hour, the last part an hour; each command leaves the other parts as they were.
+The long ones take from twenty minutes to an hour; each command leaves the other parts as they were.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ HERE = Path(__file__).resolve().parent
 FIRST = ("bench_unroll.py", "bench_training.py")
 """Scripts in the order in which they are read; others follow by name."""
 
-LONG = {"Quality": "bench_quality.py", "An hour": "bench_hour.py"}
+LONG = {"Quality": "bench_quality.py", "Other texts": "bench_texts.py", "An hour": "bench_hour.py"}
 """Parts of one script each, with commands of their own."""
 
 HEAD = (
     "# Results\n\nMeasured, not promised: `make bench` writes the part on speed, `make quality` the one on quality, "
-    "`make hour` the last."
+    "`make texts` the one on other texts, `make hour` the last."
 )
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from conftest import CELLS as NAMES
 from conftest import Launch
 
@@ -171,6 +172,28 @@ def test_a_fresh_run_in_a_dead_ones_folder_starts_its_files_anew(chargen: Charge
     (away / "r" / "metrics.csv").write_text("of another run")
     assert chargen("train", "t.txt", *TINY, "run_dir=r")[0] == 0
     assert "of another run" not in (away / "r" / "metrics.csv").read_text()
+
+
+def test_the_weights_dropped_are_chosen_by_how_often_a_text_is_read(chargen: Chargen, away: Path) -> None:
+    """Said, written into the run's files, and kept by a run that goes on; whoever names a fraction is asked nothing."""
+    (away / "t.txt").write_text(TEXT, encoding="utf-8")
+    words = ["t.txt", "model=tiny", "sample_length=0"]
+    chosen = {}
+    for name, more in {
+        "seldom": ["trainer.max_steps=2", "model.hidden_size=8"],
+        "often": ["trainer.max_epochs=9"],
+        "named": ["trainer.max_epochs=9", "model.weight_dropout=0.1"],
+    }.items():
+        code, out, err = chargen("train", *words, *more, f"run_dir={name}")
+        assert (code, err) == (0, "")
+        assert ("model.weight_dropout" in out) == (name == "often")
+        chosen[name] = yaml.safe_load((away / name / "config.yaml").read_text())["model"]["weight_dropout"]
+    assert chosen == {"seldom": 0.0, "often": 0.4, "named": 0.1}
+    code, out, _ = chargen("train", "resume=often", "trainer.max_epochs=10")
+    assert code == 0
+    assert "model.weight_dropout" not in out
+    saved = torch.load(away / "often" / "last.ckpt", weights_only=True)
+    assert saved["hyper_parameters"]["model"]["weight_dropout"] == 0.4
 
 
 def test_a_mistake_in_a_sweep_costs_one_run(chargen: Chargen, away: Path) -> None:

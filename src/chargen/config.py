@@ -56,9 +56,7 @@ class ModelConfig:
     num_layers: int = setting(1, "L, layers on top of each other")
     embedding_size: int = setting(64, "E, width of a character on its way in")
     dropout: float = setting(0.4, "fraction of a layer's outputs dropped on their way up, one mask per window")
-    weight_dropout: float = setting(
-        0.0, "fraction of the recurrent weights dropped, one mask per window; for long runs"
-    )
+    weight_dropout: Optional[float] = setting(None, "of recurrent weights; null: by how often the text will be read")
     residual: bool = setting(False, "add a layer's input to its output")
 
 
@@ -291,7 +289,7 @@ def _check(config: TrainConfig) -> None:
     for key, size in sizes.items():
         most = 1000 if key == "num_layers" else 65536
         _require(f"model.{key}", size, 1 <= size <= most, f"must be a whole number from 1 up to {most}")
-    fraction(model__dropout=model.dropout, model__weight_dropout=model.weight_dropout)
+    fraction(model__dropout=model.dropout, model__weight_dropout=model.weight_dropout or 0.0)
     fraction(optimizer__beta1=optimizer.beta1, optimizer__beta2=optimizer.beta2)
     positive = math.isfinite(optimizer.learning_rate) and optimizer.learning_rate > 0
     _require("optimizer.learning_rate", optimizer.learning_rate, positive, "must be above 0, such as 0.004")

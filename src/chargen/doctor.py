@@ -241,7 +241,7 @@ def size_of(settings: dict[str, Any], vocab_size: int, batch_size: int, sequence
 
     from chargen.model import CharRNN, ModelSettings
 
-    model = CharRNN(ModelSettings(vocab_size, **settings))
+    model = CharRNN(ModelSettings(vocab_size, **{**settings, "weight_dropout": settings.get("weight_dropout") or 0.0}))
     ids = torch.randint(vocab_size, (batch_size, sequence_length + 1))
     steps, seconds = 0, 0.0
     while steps < 3 or seconds < 0.3:

@@ -31,7 +31,7 @@ from rich.progress import Progress
 
 import chargen
 from chargen import native
-from chargen.advice import advice
+from chargen.advice import advice, weight_dropout
 from chargen.callbacks import (
     VALIDATIONS,
     KeepBest,
@@ -44,12 +44,13 @@ from chargen.callbacks import (
 )
 from chargen.config import DEFAULT_MAX_TIME, TrainConfig, read, run_seconds
 from chargen.corpus import Corpus
+from chargen.doctor import size_of
 from chargen.evaluation import Score, score_streaming
 from chargen.files import whole
 from chargen.guard import RETURNS, Diverged
 from chargen.lanes import Lanes, TextData
 from chargen.logs import MetricsFile, extra_logger
-from chargen.model import CharRNN
+from chargen.model import CharRNN, ModelSettings
 from chargen.portable import Portable
 from chargen.runs import CHECKPOINT, MODEL, load_checkpoint, undamaged
 from chargen.sampling import Writer
@@ -85,6 +86,8 @@ def fit(
         ValueError: the settings do not fit the corpus, the machine or the checkpoint, or the run fell apart.
         SystemExit: a signal stopped the run, which has been saved; the code is 128 + the signal.
     """
+    if settings["model"]["weight_dropout"] is None:
+        settings = _with_weight_dropout(settings, corpus, console)
     config = read(settings)
     run_dir = Path(config.run_dir)
     windows = len(Lanes(corpus.train, config.batch_size, config.sequence_length))
@@ -129,6 +132,33 @@ def fit(
             module.model.to_portable(module.tokenizer, module.run).save(run_dir / MODEL)
     seen = _characters_seen(updates * run.windows_per_update, windows, config, corpus)
     return _finish(run_dir, corpus, console, seconds, updates, seen, run.parameters, program)
+
+
+def _with_weight_dropout(settings: dict[str, Any], corpus: Corpus, console: Console) -> dict[str, Any]:
+    """The settings with `model.weight_dropout` chosen by how often the run will read its text.
+
+    The number goes into the run's files: a run that goes on keeps it. Given a time, it is the speed of a moment
+    on the processor that says how often; what a GPU would do is not known beforehand, and nothing is dropped.
+    """
+    config, characters = read(settings), len(corpus.train)
+    windows = len(Lanes(corpus.train, config.batch_size, config.sequence_length))
+    max_seconds, total_updates = _length(config.trainer, windows)
+    vocab_size, model = corpus.tokenizer.vocab_size, {**settings["model"], "weight_dropout": 0.0}
+    parameters = sum(p.numel() for p in CharRNN(ModelSettings(vocab_size, **model)).parameters())
+    passes = math.inf
+    if total_updates is not None:
+        passes = total_updates * (config.trainer.get("accumulate_grad_batches") or 1) / windows
+    if max_seconds is not None:
+        on_cpu = config.trainer.get("accelerator") == "cpu" or not torch.cuda.is_available()
+        size = size_of(model, vocab_size, config.batch_size, config.sequence_length) if on_cpu else None
+        passes = min(passes, max_seconds * size.chars_per_second / characters if size else 0.0)
+    dropped = weight_dropout(passes, characters, parameters)
+    if dropped:
+        console.print(
+            f"the text will be read about {passes:,.0f} times: {dropped:.0%} of the recurrent weights are dropped in "
+            "each window (model.weight_dropout)"
+        )
+    return {**settings, "model": {**model, "weight_dropout": dropped}}
 
 
 class _Run:
@@ -189,7 +219,8 @@ class _Run:
     def advise(self, updates: int) -> str:
         """What so many updates mean for the text."""
         characters, per_pass = self._length
-        return advice(updates, per_pass, characters, self.parameters, self._seconds)
+        dropped = self.module.model.settings.weight_dropout
+        return advice(updates, per_pass, characters, self.parameters, self._seconds, dropped)
 
 
 def _run_to_its_end(attempt: Callable[[float | None], _Run], run: _Run, data: TextData, resume: str | None) -> _Run:
