@@ -42,14 +42,14 @@ def other_texts(folder: Path) -> dict[str, Path]:
 
 def measure(quick: bool) -> dict[str, Any]:
     """Each text by both; a quick run takes fifteen seconds of the first."""
-    result: dict[str, Any] = {}
+    result: dict[str, Any] = {"texts": {}}
     seconds = 15 if quick else SECONDS
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for label, text in list(other_texts(folder).items())[: 1 if quick else None]:
             ours = chargen_train(text, folder, seconds, 1, None)
             corpus = prepare(label, folder, path=str(text))
-            result[label] = {
+            result["texts"][label] = {
                 "chargen": ours,
                 "plain_lstm": train_lstm(corpus, seconds),
                 "characters": len(corpus.train),
@@ -60,7 +60,7 @@ def measure(quick: bool) -> dict[str, Any]:
 def table(result: dict[str, Any]) -> str:
     """Side by side."""
     rows = []
-    for label, row in result.items():
+    for label, row in result["texts"].items():
         ours, theirs = row["chargen"], row["plain_lstm"]
         rows.append(
             (label, f"{ours['B']:.4f}", f"{theirs['nats']:.4f}", f"{theirs['nats'] - ours['B']:+.4f}",

@@ -258,6 +258,6 @@ def main(measure: Callable[[bool], dict[str, Any]], table: Callable[[dict[str, A
         **measured,
     }
     print(f"{described(found)}; {taken(result)}\n", file=sys.stderr)
-    print(table(result))
-    if options.json is not None:
+    if options.json is not None:  # first: what took an hour to measure outlives a table that cannot be drawn
         options.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    print(table(result))

@@ -255,61 +255,6 @@ def test_help_teaches(chargen: Chargen) -> None:
     assert "--temperature" in chargen("sample", "--help")[1]
 
 
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["model.hiden_size=3"], "model.hiden_size: there is no such setting; did you mean model.hidden_size?"),
-        (["model.hidden_size=abc"], "model.hidden_size=abc: must be a whole number"),
-        (["model.dropout=much"], "model.dropout=much: must be a number"),
-        (["model.residual=perhaps"], "model.residual=perhaps: must be true or false"),
-        (["model=huge"], "model=huge: there is no such model; write one of large, medium, small, tiny"),
-        (["corpus=tex"], "corpus=tex: there is no such corpus; write one of enwik8, python_reference, text"),
-        (["+experiment=nope"], "experiment=nope: there is no such experiment; write one of fifteen_seconds, "),
-        (["batchsize=3"], "batchsize: there is no such setting; did you mean batch_size?"),
-        (["model.cell=transformer"], "model.cell=transformer: must be rnn, lstm, gru"),
-        (["trainer.max_stepz=3"], "trainer.max_stepz: there is no such setting; did you mean trainer.max_steps?"),
-        (["trainer.limit_val_batches=0.00001", "t.txt", *TINY], "trainer: "),
-        (["model.cell=rnn,gru"], "model.cell=rnn,gru: several values are a sweep; write -m before them"),
-        (["--seed", "3"], "--seed: settings have no dashes; write seed=…"),
-        (["trainer.precision=7"], "trainer: "),
-        (["nowhere.txt"], "no such file, folder or pattern:"),
-        (["nothing"], "nothing: no such file; write KEY=VALUE"),
-        (["corpus=text"], "corpus=text needs a text: corpus.path=FILE"),
-        (["empty.txt"], "is empty"),
-        (["short.txt"], "too little text: 36 characters"),
-        (["t.txt", "batch_size=500"], "write batch_size=33 or less"),
-        (["binary.bin"], "is not utf-8 at byte 1"),
-        (["zeros.txt"], "looks binary"),
-        (["latin.txt"], "is not utf-8 at byte 3"),
-        (["images/"], "no text in the folder"),
-        (["resume=nowhere"], "no such checkpoint: nowhere"),
-        (["resume=foreign.ckpt"], "foreign.ckpt is a checkpoint of another program"),
-        (["resume=torn.ckpt"], "torn.ckpt is truncated, damaged or not a checkpoint"),
-        (["resume=t.txt"], "t.txt is truncated, damaged or not a checkpoint"),
-    ],
-    ids=" ".join,
-)
-def test_mistakes_in_training(words: list[str], message: str, chargen: Chargen, away: Path) -> None:
-    (away / "t.txt").write_text(TEXT, encoding="utf-8")
-    (away / "empty.txt").touch()
-    (away / "short.txt").write_text("x" * 41)
-    (away / "binary.bin").write_bytes(b"\x00\x89PNG\xff")
-    (away / "zeros.txt").write_bytes(b"abc\0\0def" * 200)
-    (away / "latin.txt").write_bytes("caf\u00e9 ".encode("latin-1") * 500)
-    (away / "images").mkdir()
-    torch.save({"state_dict": {}}, away / "foreign.ckpt")
-    (away / "torn.ckpt").write_bytes((away / "foreign.ckpt").read_bytes()[:100])
-    before = sorted(away.rglob("*"))
-    code, _, err = chargen("train", *words)
-    assert code == 2
-    assert err.startswith("chargen: ")
-    assert err.count("\n") == 1
-    assert message in err
-    left = {file for file in away.rglob("*") if file.relative_to(away).parts[0] not in ("data", "runs")}
-    assert left == set(before)  # nothing was written but a cache
-    assert "limit_val_batches" in " ".join(words) or not (away / "runs").exists()
-
-
 def test_a_run_is_not_overwritten(chargen: Chargen, away: Path) -> None:
     write_model(away / "r")
     torch.save({}, away / "r" / "last.ckpt")
@@ -387,48 +332,6 @@ def test_an_interrupted_file_keeps_what_was_written(launch: Launch, away: Path) 
     run.send_signal(signal.SIGINT)
     assert (run.communicate(timeout=20)[1], run.returncode) == (b"", 130)
     assert len((away / "out.txt").read_text(encoding="utf-8")) > 0
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["sample", "r", "--temperature", "-1"], "--temperature -1.0: must be 0 or more"),
-        (["sample", "r", "--top-p", "1.5"], "--top-p 1.5: must be above 0 and at most 1"),
-        (["sample", "r", "--length", "0"], "--length 0: must be a whole number from 1 up"),
-        (["sample", "r", "--num-samples", "0"], "--num-samples 0"),
-        (["sample", "r", "--seed", "-4"], "--seed -4"),
-        (["sample", "r", "--length", "many"], "'--length'"),
-        (["sample", "r", "--temprature", "1"], "--temprature"),
-        (["sample", "r", "--unknown", "maybe"], "maybe"),
-        (["sample", "r", "--prompt", "a", "--prompt-file", "b"], "give one of them"),
-        (["sample", "r", "--prompt-file", "nowhere"], "cannot read nowhere: No such file"),
-        (["sample", "r", "--prompt-file", "latin.txt"], "latin.txt is not UTF-8 at byte 3"),
-        (["sample", "nowhere"], "no such run: nowhere; there are r"),
-        (["sample", "empty"], "empty holds no model.safetensors and no last.ckpt"),
-        (["sample", "torn.safetensors"], "torn.safetensors is truncated"),
-        (["sample", "latin.txt"], "latin.txt is truncated or not a safetensors file"),
-        (["sample", "foreign.ckpt"], "foreign.ckpt is a checkpoint of another program"),
-        (["evaluate", "r", "--text", "nowhere"], "no such file, folder or pattern: nowhere"),
-        (["evaluate", "r", "--text", "latin.txt"], "latin.txt is not utf-8 at byte 3"),
-        (["evaluate", "r", "--text", "void.txt"], "no text to score"),
-        (["plot", "empty"], "empty holds no metrics.csv"),
-        (["simple"], "simple"),
-    ],
-    ids=" ".join,
-)
-def test_mistakes_elsewhere(words: list[str], message: str, chargen: Chargen, away: Path) -> None:
-    write_model(away / "r")
-    write_model(away / "runs" / "r")
-    (away / "empty").mkdir()
-    (away / "void.txt").touch()
-    (away / "latin.txt").write_bytes("caf\u00e9".encode("latin-1"))
-    (away / "torn.safetensors").write_bytes((away / "r" / "model.safetensors").read_bytes()[:-1])
-    torch.save({"state_dict": {}}, away / "foreign.ckpt")
-    code, out, err = chargen(*words)
-    assert code == 2, out
-    assert err.startswith("chargen: ")
-    assert err.count("\n") == 1
-    assert message in err
 
 
 def test_no_run_yet(chargen: Chargen) -> None:

@@ -114,15 +114,16 @@ def train(context: typer.Context) -> None:
     ConfigStore.instance().store(name="train_schema", node=TrainConfig)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to us, not to Hydra's printer
     results: list[tuple[float | None, str, str]] = []
-    mistakes: list[Exception] = []  # kept from Hydra, which would print a page about them
+    mistakes: list[Exception | SystemExit] = []  # kept from Hydra, which would print a page about them
 
     def job(composed: DictConfig) -> float | None:
         try:
             return one_run(composed)
         except (ValueError, OSError) as error:
-            mistakes.append(error)
-            if HydraConfig.get().mode == RunMode.MULTIRUN:  # the other runs of a sweep go on
+            sweeping = HydraConfig.get().mode == RunMode.MULTIRUN  # whose other runs go on
+            if sweeping:
                 print(f"chargen: {error}", file=sys.stderr)
+            mistakes.append(SystemExit(2) if sweeping else error)
             return None
 
     def one_run(composed: DictConfig) -> float | None:

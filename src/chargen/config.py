@@ -201,8 +201,9 @@ def known_keys() -> list[str]:
 
 def nearest(wrong: str, known: Iterable[str]) -> str:
     """` (did you mean …?)`, or nothing if no known word is near."""
-    close = difflib.get_close_matches(wrong, list(known), n=1, cutoff=0.6)
-    return f"; did you mean {close[0]}?" if close else ""
+    spelled = {word.lower(): word for word in known}
+    close = difflib.get_close_matches(wrong.lower(), spelled, n=1, cutoff=0.6)
+    return f"; did you mean {spelled[close[0]]}?" if close else ""
 
 
 def no_such_setting(key: str) -> ValueError:

@@ -410,6 +410,9 @@ def _train(run: _Run, data: TextData, resume: str | None) -> None:
         if run.save.stop_signal is None:
             raise
     except MisconfigurationException as error:
+        if resume is None:
+            for name in ("config.yaml", "tokenizer.json"):  # of a run that never began
+                (run.run_dir / name).unlink(missing_ok=True)
         raise ValueError(f"trainer: {error}") from None
     finally:
         for number, handler in before.items():

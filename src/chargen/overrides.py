@@ -46,13 +46,16 @@ def spell(words: Sequence[str]) -> list[str]:
         if word.startswith(("-", "~")) or before in OPTIONS_WITH_A_VALUE:
             spelled.append(word)
         elif equals and not _exists(word):
+            if not key.strip("+"):
+                raise ValueError(f"{word}: a setting has a name; write KEY={value}")
             spelled.append(_override(key, value))
         else:
             paths.append(word)
     if paths:
         _require_paths(paths)
         spelled += ["corpus=text", f"corpus.path={_quoted(paths[0]) if len(paths) == 1 else _listed(paths)}"]
-    return spelled
+    flags = [word for word in spelled if word in ("-m", "--multirun")]  # behind an override, Hydra does not know them
+    return flags + [word for word in spelled if word not in flags]
 
 
 def _exists(path: str) -> bool:
