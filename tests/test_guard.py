@@ -19,7 +19,6 @@ from lightning.pytorch.callbacks import Callback
 from rich.console import Console
 from test_training import Crash, everything, module_for, run
 
-from chargen import fitting
 from chargen.callbacks import Save
 from chargen.corpus import prepare
 from chargen.fitting import fit
@@ -271,8 +270,7 @@ def test_a_return_goes_on_from_the_last_checkpoint_at_half_the_rate(
         return judged(module, norm)
 
     monkeypatch.setattr(CharLanguageModel, "_is_good", poisoned)
-    monkeypatch.setattr(fitting, "Save", lambda path: Save(path, every_updates=40))
-    settings = settings_for(tmp_path, PLAY * 100)
+    settings = settings_for(tmp_path, PLAY * 100, save_every_updates=40)
     said, rows = train(settings)
     assert "update 50 is left out: the gradient is not finite" in said
     assert "back to update 4" in said  # 40, or one behind a validation
