@@ -88,6 +88,9 @@ def test_the_metrics_of_lost_updates_are_dropped(tmp_path: Path) -> None:
     metrics = MetricsFile(tmp_path / "metrics.csv", Timer(verbose=False), 10)
     for update in (5, 10, 15):
         metrics.log_metrics({"train_nats_per_char": 1.0, "unheard_of": 3.0}, step=update)
+    metrics.log_metrics({"left_out": 1.0}, step=14)
+    metrics.cut_behind(10, keep_events=True)
+    assert [row["update"] for row in rows_of(tmp_path / "metrics.csv")] == ["5", "10", "14"]
     metrics.cut_behind(10)
     metrics.log_metrics({"train_nats_per_char": 2.0}, step=15)
     rows = rows_of(tmp_path / "metrics.csv")

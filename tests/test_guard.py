@@ -7,7 +7,9 @@ import io
 import itertools
 import math
 import statistics
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,7 +23,7 @@ from test_training import Crash, everything, module_for, run
 
 from chargen.callbacks import Save
 from chargen.corpus import prepare
-from chargen.fitting import fit
+from chargen.fitting import _last_good, fit
 from chargen.guard import DEVIATIONS, MARGIN, PATIENCE, RETURNS, Diverged, Guard
 from chargen.model import StackedRNN
 from chargen.training import CharLanguageModel
@@ -285,3 +287,19 @@ def test_a_return_goes_on_from_the_last_checkpoint_at_half_the_rate(
         assert rate == pytest.approx(0.02 * min(1, update / 6) * cosine * halved, rel=1e-4), update
     assert len([row for row in rows if row["left_out"]]) == PATIENCE
     assert [row["update"] for row in rows if row["returns"]] == ["59"]
+
+
+def test_which_checkpoint_a_run_returns_to(chargen: Callable[..., tuple[int, str, str]], away: Path) -> None:
+    """The last; the one before where the last led to a fall; what it went on from while it has saved nothing."""
+    (away / "t.txt").write_text(PLAY * 100, encoding="utf-8")
+    words = ["model=tiny", "trainer.max_steps=6", "save_every_updates=4", "sample_length=0"]
+    assert chargen("train", "t.txt", *words, "run_dir=r")[0] == 0
+    saved = torch.load(away / "r" / "last.previous.ckpt", weights_only=True)["global_step"]
+    assert 0 < saved < 6
+    run: Any = SimpleNamespace(run_dir=away / "r", save=SimpleNamespace(has_saved=True))
+    assert _last_good(run, None, -1)[:2] == (away / "r" / "last.ckpt", 6)
+    assert _last_good(run, None, 6)[:2] == (away / "r" / "last.previous.ckpt", saved)
+    run.save.has_saved = False
+    assert _last_good(run, str(away / "r" / "last.previous.ckpt"), -1)[1] == saved
+    run.run_dir = away
+    assert _last_good(run, None, -1) == (None, 0, 0.0)

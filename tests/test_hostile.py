@@ -91,6 +91,7 @@ def test_a_pickle_inside_a_real_checkpoint_is_not_run(place: str, chargen: Charg
         (("trainer", "plugins"), "os.system", "trainer.plugins"),
         (("model", "cell"), "os.system", "model.cell=os.system"),
         (("model", "hidden_size"), 10**13, "model.hidden_size"),
+        (("model", "hidden_size"), 65536, "is damaged or forged: its model is not the one of its settings"),
         (("corpus", "file"), "../../escaped", "corpus.file=../../escaped"),
         (("corpus", "path"), ["nowhere.txt"], "nowhere.txt"),
         (("optimizer",), "os.system", "optimizer"),
@@ -113,6 +114,33 @@ def test_settings_in_a_checkpoint_are_checked(
     changed(file, forge)
     assert message in refused(chargen("train", "resume=r", "trainer.max_steps=9"), away)
     assert not (away.parent.parent / "escaped").exists()
+
+
+def test_sizes_that_are_not_those_of_the_weights_are_refused(chargen: Chargen, away: Path) -> None:
+    """Before anything of that size is built."""
+    file = trained(chargen, away)
+
+    def forge(content: dict[str, Any]) -> None:
+        content["hyper_parameters"]["model"]["hidden_size"] = 65536
+        content["hyper_parameters"]["run"]["config"]["model"]["hidden_size"] = 65536
+
+    changed(file, forge)
+    assert "its settings and weights do not fit together" in refused(
+        chargen("train", "resume=r", "trainer.max_steps=9"), away
+    )
+
+
+def test_a_run_of_before_weights_were_dropped_goes_on(chargen: Chargen, away: Path) -> None:
+    file = trained(chargen, away)
+
+    def forget(content: dict[str, Any]) -> None:
+        del content["hyper_parameters"]["model"]["weight_dropout"]
+        del content["hyper_parameters"]["run"]["config"]["model"]["weight_dropout"]
+        del content["chargen"]["guard"]
+
+    changed(file, forget)
+    code, _, err = chargen("train", "resume=r", "trainer.max_steps=9")
+    assert (code, err) == (0, "")
 
 
 def test_the_instantiator_of_lightning_is_not_asked(chargen: Chargen, away: Path) -> None:

@@ -94,21 +94,6 @@ def test_killed_thirty_times(launch: Launch, away: Path) -> None:
     kill_again_and_again(30, 12_000, launch, away)
 
 
-def test_a_second_signal_stops_at_once(launch: Launch, away: Path) -> None:
-    """While an update takes for ever; the checkpoint of before is whole and is gone on from."""
-    (away / "t.txt").write_text(TEXT * 20, encoding="utf-8")
-    run = launch("train", "t.txt", "model=tiny", "trainer.max_steps=4000000", "save_every_updates=20", "run_dir=r",
-                 "trainer.accumulate_grad_batches=1")  # fmt: skip
-    until((away / "r" / "last.ckpt").exists, run)
-    run.send_signal(signal.SIGINT)
-    run.send_signal(signal.SIGINT)
-    _, err = run.communicate(timeout=30)
-    assert run.returncode == 130
-    assert b"Traceback" not in err
-    done = torch.load(away / "r" / "last.ckpt", weights_only=True)["global_step"]
-    ends_well(launch("train", "resume=r", f"trainer.max_steps={done + 3}"))
-
-
 def test_a_moved_run_goes_on(chargen: Callable[..., tuple[int, str, str]], away: Path) -> None:
     (away / "t.txt").write_text(TEXT, encoding="utf-8")
     assert chargen("train", "t.txt", *TINY, "run_dir=runs/a")[0] == 0

@@ -284,22 +284,24 @@ class KeepBest(Callback):
         self.sample_length = sample_length
         self.say = say
         self.best = math.inf
+        self.written = math.inf  # the best score whose weights are on the disk
         self.unwritten: Portable | None = None  # the best weights, while the disk does not take them
         self.error = ""  # what it said
 
     def state_dict(self) -> dict[str, float]:
-        """The best score."""
-        return {"best": self.best}
+        """The best score whose weights are on the disk."""
+        return {"best": self.best if self.unwritten is None else self.written}
 
     def load_state_dict(self, state: dict[str, float]) -> None:
         """Takes it back."""
-        self.best = state["best"]
+        self.best = self.written = state["best"]
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         """A run that was stopped may have written a better model than its checkpoint knows."""
         file = self.run_dir / "model.safetensors"
         if trainer.global_step and file.exists():
             self.best = min(self.best, Portable.load(file).notes.get("validation_estimate_nats_per_char", math.inf))
+            self.written = self.best
 
     @rank_zero_only
     def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
@@ -334,7 +336,8 @@ class KeepBest(Callback):
         if self.unwritten is not None:
             file, portable = self.run_dir / "model.safetensors", self.unwritten
             self.error = _reason(lambda: portable.save(file), file, self.say)
-            self.unwritten = portable if self.error else None
+            if not self.error:
+                self.unwritten, self.written = None, self.best
 
 
 class Save(Checkpoint):
@@ -363,12 +366,13 @@ class Save(Checkpoint):
         self.say = say
         self.error = ""  # why the last checkpoint could not be written
         self.stop_signal: int | None = None
+        self.has_saved = False
+        self.saved_update = self._update = 0
         self._saved = -math.inf
-        self._saved_update = self._update = 0
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         """The clock starts with the first update."""
-        self._saved, self._saved_update = time.monotonic(), trainer.global_step
+        self._saved, self.saved_update = time.monotonic(), trainer.global_step
         self._update = trainer.global_step
 
     def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *_: Any) -> None:
@@ -390,7 +394,7 @@ class Save(Checkpoint):
 
     def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
         """A run that a validation has ended has no next update."""
-        if trainer.global_step > self._saved_update:
+        if trainer.global_step > self.saved_update:
             self._save(trainer)
 
     def _save(self, trainer: Trainer) -> None:
@@ -402,7 +406,7 @@ class Save(Checkpoint):
         self.error = _reason(lambda: trainer.save_checkpoint(self.path), self.path, self.say)
         self._saved = time.monotonic()
         if not self.error:
-            self._saved_update = update
+            self.saved_update, self.has_saved = update, True
 
 
 def _reason(write: Callable[[], None], file: Path, say: Callable[[str], None]) -> str:

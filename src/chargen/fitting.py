@@ -46,13 +46,13 @@ from chargen.config import DEFAULT_MAX_TIME, TrainConfig, read, run_seconds
 from chargen.corpus import Corpus
 from chargen.doctor import size_of
 from chargen.evaluation import Score, score_streaming
-from chargen.files import whole
+from chargen.files import previous, whole
 from chargen.guard import RETURNS, Diverged
 from chargen.lanes import Lanes, TextData
 from chargen.logs import MetricsFile, extra_logger
 from chargen.model import CharRNN, ModelSettings
 from chargen.portable import Portable
-from chargen.runs import CHECKPOINT, MODEL, load_checkpoint, undamaged
+from chargen.runs import CHECKPOINT, MODEL, load_checkpoint, portable_of, undamaged
 from chargen.sampling import Writer
 from chargen.training import VALIDATION_SCORE, CharLanguageModel, Plan
 
@@ -86,7 +86,7 @@ def fit(
         ValueError: the settings do not fit the corpus, the machine or the checkpoint, or the run fell apart.
         SystemExit: a signal stopped the run, which has been saved; the code is 128 + the signal.
     """
-    if settings["model"]["weight_dropout"] is None:
+    if settings["model"].get("weight_dropout", 0.0) is None:  # runs of before it have no such setting
         settings = _with_weight_dropout(settings, corpus, console)
     config = read(settings)
     run_dir = Path(config.run_dir)
@@ -96,6 +96,12 @@ def fit(
     over = checkpoint is not None and _is_over(checkpoint, total_updates, new_length)
     if checkpoint is not None and over:
         _require_unfinished(run_dir, checkpoint)
+    shape = {"vocab_size": corpus.tokenizer.vocab_size, **settings["model"]}
+    if checkpoint is not None and {"weight_dropout": 0.0, **checkpoint["hyper_parameters"]["model"]} != {
+        "weight_dropout": 0.0,
+        **shape,
+    }:
+        raise ValueError(f"{config.resume} is damaged or forged: its model is not the one of its settings")
 
     data = TextData(corpus, config.batch_size, config.sequence_length)
     extra = [extra_logger(config.logger, run_dir)] if config.logger is not None else []
@@ -122,9 +128,13 @@ def fit(
         run = _run_to_its_end(attempt, run, data, config.resume)
         module, save, updates, seconds = run.module, run.save, run.trainer.global_step, run.clock.time_elapsed()
         if save.stop_signal is not None and (module.plan.total is None or updates < module.plan.total):
-            again = f"{program} train {shlex.quote(f'resume={run_dir}')}"
-            saved = f"not saved, {save.error}" if save.error else "saved"
-            console.print(f"stopped at update {updates:,} and {saved}; go on with\n  {again}")
+            again = f"go on with\n  {program} train {shlex.quote(f'resume={run_dir}')}"
+            saved = f"saved as of update {save.saved_update:,}"
+            if save.saved_update == updates:
+                saved = "saved"
+            elif not (run_dir / CHECKPOINT).is_file():
+                saved, again = "nothing was saved", "begin again"
+            console.print(f"stopped at update {updates:,} and {saved}; {again}")
             raise SystemExit(128 + save.stop_signal)
         if error := run.keep_best.error or save.error:
             raise ValueError(f"{error}: make room, then write resume={run_dir} to go on from what was saved last")
@@ -211,7 +221,9 @@ class _Run:
         self.save = Save(self.run_dir / CHECKPOINT, 60 * minutes, updates, self.report.say)
         callbacks: list[Callback] = [self.clock, schedule, self.report, self.keep_best, self.save]
         if config.early_stopping is not None:
-            callbacks.append(EarlyStopping(VALIDATION_SCORE, patience=config.early_stopping, verbose=False))
+            callbacks.append(
+                EarlyStopping(VALIDATION_SCORE, patience=config.early_stopping, verbose=False, check_finite=False)
+            )
         loggers = [self.metrics, *extra]
         self.trainer = _trainer(trainer_settings, max_seconds, total_updates, callbacks, loggers, self.run_dir)
         leave_out_empty_hooks(callbacks, self.module)
@@ -238,36 +250,51 @@ def _run_to_its_end(attempt: Callable[[float | None], _Run], run: _Run, data: Te
     Raises:
         ValueError: the run fell apart once more than `RETURNS` times.
     """
+    if resume:
+        run.metrics.cut_behind(load_checkpoint(Path(resume))["global_step"])
+    returned = -1
     while True:
         try:
-            if resume:
-                run.metrics.cut_behind(load_checkpoint(Path(resume))["global_step"])
             with _threads_for_kernels(run.trainer):
                 _train(run, data, resume)
             return run
         except Diverged as error:
             run.report.tell_left_out(run.trainer)
+            if run.save.stop_signal is not None:
+                return run
             returns, settings = run.module.guard.returns + 1, run.module.optimizer_settings
             if returns > RETURNS:
                 raise ValueError(
                     f"the run falls apart, {error}; {RETURNS} returns to half the rate did not help: write "
                     f"optimizer.learning_rate={settings['learning_rate'] / 10:.2g} or trainer.gradient_clip_val=1.0"
                 ) from None
-            file, update, seconds = _last_good(run.run_dir)
-            resume = str(file) if file else None
+            file, update, seconds = _last_good(run, resume, returned)
+            resume, returned = str(file) if file else None, update
             run.report.say(f"the run falls apart, {error}; back to update {update:,}, with half the learning rate")
             for logger in run.trainer.loggers:
                 logger.log_metrics({"returns": float(returns)}, step=error.update)
-            lost = run.clock.time_elapsed() - seconds
+            lost, new_length = run.clock.time_elapsed() - seconds, run.module.new_length
             run = attempt(max(1.0, run.max_seconds - lost) if run.max_seconds else None)
-            run.module.guard.returns = returns
+            run.metrics.cut_behind(update, keep_events=True)
+            run.module.guard.returns, run.module.new_length = returns, new_length
 
 
-def _last_good(run_dir: Path) -> tuple[Path | None, int, float]:
-    """The checkpoint to return to, or None if there is none yet; its update and its seconds."""
-    if not (run_dir / CHECKPOINT).is_file():
+def _last_good(run: _Run, resume: str | None, returned: int) -> tuple[Path | None, int, float]:
+    """The checkpoint to return to, or None if there is none yet; its update and its seconds.
+
+    Args:
+        run: the attempt that fell apart.
+        resume: what it had gone on from, to be used again if it has saved nothing.
+        returned: the update of the return before. What fell apart from there again may have been broken when it was
+            saved, so that the checkpoint before is taken.
+    """
+    named = Path(resume) if resume and not run.save.has_saved else run.run_dir / CHECKPOINT
+    if not named.is_file():
         return None, 0, 0.0
-    file, checkpoint, _ = undamaged(run_dir / CHECKPOINT)
+    file, checkpoint, _ = undamaged(named)
+    if checkpoint["global_step"] == returned and previous(file).is_file():
+        file = previous(file)
+        checkpoint = load_checkpoint(file)
     return file, checkpoint["global_step"], _seconds_of(checkpoint)
 
 
@@ -357,6 +384,7 @@ def _trainer(
 def _checked(file: Path, corpus: Corpus) -> dict[str, Any]:
     """The checkpoint to go on from, if its text is still the same."""
     checkpoint = load_checkpoint(file)
+    portable_of(checkpoint, file)  # which refuses weights that are not of the sizes that the settings name
     if checkpoint["hyper_parameters"]["run"]["corpus"]["sha256"] != corpus.sha256:
         raise ValueError(f"the text of corpus {corpus.name} has changed since {file} was written: start a new run")
     return checkpoint
@@ -396,12 +424,13 @@ def _validate_last(module: CharLanguageModel, data: TextData, checkpoint: dict[s
 
 
 def _train(run: _Run, data: TextData, resume: str | None) -> None:
-    """Trains. The first signal to stop is answered after the update, the second at once."""
+    """Trains. The first signal to stop is answered after the update, a second SIGINT at once."""
 
     def stop(signum: int, frame: FrameType | None) -> None:
-        if run.save.stop_signal is not None:
+        if run.save.stop_signal is None:
+            run.save.stop_signal = signum
+        elif signum == signal.SIGINT:  # SIGTERM may come twice: from whoever stops us, and where the reader has gone
             raise KeyboardInterrupt
-        run.save.stop_signal = signum
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -87,13 +87,15 @@ class MetricsFile(Logger):
                 writer.writeheader()
             writer.writerow(row)
 
-    def cut_behind(self, update: int) -> None:
-        """Drops the rows of updates that were lost when the run was stopped."""
+    def cut_behind(self, update: int, keep_events: bool = False) -> None:
+        """Drops the rows of updates that were lost; of a run that goes back by itself, what went wrong is kept."""
         if not self.path.exists():
             return
         with open(self.path, encoding="utf-8", newline="") as stream:
             rows = [row for row in csv.DictReader(stream) if (row["update"] or "x").isdigit()]
-        kept = (row for row in rows if int(row["update"]) <= update or any(row.get(event) for event in EVENTS))
+        kept = (
+            row for row in rows if int(row["update"]) <= update or (keep_events and any(row.get(e) for e in EVENTS))
+        )
         with whole(self.path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as stream:
             writer = csv.DictWriter(stream, COLUMNS, extrasaction="ignore")
             writer.writeheader()

@@ -45,7 +45,15 @@ def load_model(where: Path | None) -> Portable:
         raise ValueError(f"no such run: {where}{_others()}")
     if file.suffix != ".ckpt":
         return Portable.load(file)
-    checkpoint = load_checkpoint(file)
+    return portable_of(load_checkpoint(file), file)
+
+
+def portable_of(checkpoint: dict[str, Any], file: Path) -> Portable:
+    """The model in a checkpoint.
+
+    Raises:
+        ValueError: its weights are not of the sizes that its settings name. `file` is for the message.
+    """
     hyper = checkpoint["hyper_parameters"]
     prefix = "model."
     weights = {
