@@ -323,7 +323,8 @@ class KeepBest(Callback):
         self._write()
         if self.sample_length and math.isfinite(nats):
             text = "".join(Writer(portable).write(length=self.sample_length, seed=trainer.global_step))
-            with contextlib.suppress(OSError), open(self.run_dir / "samples.txt", "a", encoding="utf-8") as stream:
+            samples = self.run_dir / "samples.txt"
+            with contextlib.suppress(OSError), open(samples, "a", encoding="utf-8", newline="") as stream:
                 stream.write(f"=== update {trainer.global_step}, validation {nats:.4f} nats/char\n{text}\n\n")
             self.say("    " + text.strip().replace("\n", "\n    ") + "\n")
 

@@ -92,16 +92,10 @@ def fit(
     run_dir = Path(config.run_dir)
     windows = len(Lanes(corpus.train, config.batch_size, config.sequence_length))
     max_seconds, total_updates = _length(config.trainer, windows)
-    checkpoint = _checked(Path(config.resume), corpus) if config.resume else None
+    checkpoint = _checked(Path(config.resume), corpus, settings["model"]) if config.resume else None
     over = checkpoint is not None and _is_over(checkpoint, total_updates, new_length)
     if checkpoint is not None and over:
         _require_unfinished(run_dir, checkpoint)
-    shape = {"vocab_size": corpus.tokenizer.vocab_size, **settings["model"]}
-    if checkpoint is not None and {"weight_dropout": 0.0, **checkpoint["hyper_parameters"]["model"]} != {
-        "weight_dropout": 0.0,
-        **shape,
-    }:
-        raise ValueError(f"{config.resume} is damaged or forged: its model is not the one of its settings")
 
     data = TextData(corpus, config.batch_size, config.sequence_length)
     extra = [extra_logger(config.logger, run_dir)] if config.logger is not None else []
@@ -125,6 +119,8 @@ def fit(
         _validate_last(run.module, data, checkpoint, run_dir)
     else:
         run.module.new_length = new_length
+        if checkpoint is not None:
+            run.metrics.cut_behind(checkpoint["global_step"])
         run = _run_to_its_end(attempt, run, data, config.resume)
         module, save, updates, seconds = run.module, run.save, run.trainer.global_step, run.clock.time_elapsed()
         if save.stop_signal is not None and (module.plan.total is None or updates < module.plan.total):
@@ -250,8 +246,6 @@ def _run_to_its_end(attempt: Callable[[float | None], _Run], run: _Run, data: Te
     Raises:
         ValueError: the run fell apart once more than `RETURNS` times.
     """
-    if resume:
-        run.metrics.cut_behind(load_checkpoint(Path(resume))["global_step"])
     returned = -1
     while True:
         try:
@@ -381,12 +375,14 @@ def _trainer(
         raise ValueError(f"trainer: {error}") from None
 
 
-def _checked(file: Path, corpus: Corpus) -> dict[str, Any]:
-    """The checkpoint to go on from, if its text is still the same."""
+def _checked(file: Path, corpus: Corpus, model: dict[str, Any]) -> dict[str, Any]:
+    """The checkpoint to go on from, if its text is still the same and its weights are those of this model."""
     checkpoint = load_checkpoint(file)
-    portable_of(checkpoint, file)  # which refuses weights that are not of the sizes that the settings name
+    saved = portable_of(checkpoint, file).settings  # which are checked against the sizes of the weights
     if checkpoint["hyper_parameters"]["run"]["corpus"]["sha256"] != corpus.sha256:
         raise ValueError(f"the text of corpus {corpus.name} has changed since {file} was written: start a new run")
+    if ModelSettings(**saved) != ModelSettings(corpus.tokenizer.vocab_size, **model):
+        raise ValueError(f"{file} is damaged or forged: its model is not the one of its settings")
     return checkpoint
 
 
