@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import os
 import pickle
+import pty
+import subprocess
+import sys
 import urllib.request
 import zipfile
 from collections.abc import Callable
@@ -15,8 +20,8 @@ import pytest
 import torch
 from test_cli import TEXT, TINY, write_model
 
-from chargen.corpus import _NoDowngrade
-from chargen.files import seal
+from chargen.corpus import _NoDowngrade, fetch
+from chargen.files import opened, owned, seal, whole
 from chargen.portable import Portable
 from chargen.tokenizer import MOST_JSON, Tokenizer
 
@@ -143,6 +148,261 @@ def test_a_run_of_before_weights_were_dropped_goes_on(chargen: Chargen, away: Pa
     assert (code, err) == (0, "")
 
 
+def each(change: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[Any], Any]:
+    """`change` of the state of every layer."""
+    return lambda states: tuple(tuple(change(part) for part in state) for state in states)
+
+
+@pytest.mark.parametrize(
+    ("keys", "change", "message"),
+    [
+        (("optimizer_states", 0, "state", 0, "exp_avg"), lambda mean: torch.zeros(3), "exp_avg has the shape (3,)"),
+        (("optimizer_states", 0, "state", 1, "exp_avg_sq"), lambda mean: mean.int(), "exp_avg_sq has the shape"),
+        (("optimizer_states", 0, "state", 2, "step"), lambda step: torch.zeros(5), "step has the shape (5,)"),
+        (("optimizer_states",), lambda states: [], "damaged or forged"),
+        (("optimizer_states", 0, "param_groups"), lambda groups: "none", "damaged or forged"),
+        (("optimizer_states", 0, "param_groups", 0, "betas"), lambda betas: "often", "damaged or forged"),
+        (("chargen", "carry"), each(lambda part: part[:1, :1]), "the carry is not one of its layers"),
+        (("chargen", "carry"), each(lambda part: part[:1]), "a state of shapes [(1, 8)] for 8 lanes of 8 units"),
+        (("chargen", "carry"), lambda carry: (*carry, *carry), "the carry has 2 layers, not 1"),
+        (("chargen", "carry"), lambda carry: "sugar", "damaged or forged"),
+        (("chargen", "guard", "kept"), lambda kept: (kept[0] + 1000, *kept[1:]), "a window of another text"),
+        (("chargen", "guard", "kept"), lambda kept: (kept[0], kept[1][:, :1], *kept[2:]), "a window of another text"),
+        (("chargen", "guard", "mean"), lambda mean: "mean", "damaged or forged"),
+        (("chargen", "guard"), lambda guard: {"dog": 1}, "damaged or forged"),
+        (("chargen", "plan"), lambda plan: {**plan, "total": "all"}, "of another program"),
+        (("chargen", "generators", "torch"), lambda state: torch.zeros(3), "damaged or forged"),
+        (("chargen", "generators", "numpy"), lambda state: ("MT19937", [1], 1, 0, 0.0), "damaged or forged"),
+        (("loops", "fit_loop"), lambda loop: "round", "damaged or forged"),
+        (("callbacks", "KeepBest"), lambda state: "best", "damaged or forged"),
+        (("callbacks", "Timer"), lambda state: {"time_elapsed": {"train": "long"}}, "of another program"),
+        (("state_dict",), lambda weights: {"model.head.bias": 3}, "of another program"),
+        (("hyper_parameters", "run"), lambda run: {**run, "corpus": "mine"}, "of another program"),
+        (("hyper_parameters", "run"), lambda run: {**run, "config": ["mine"]}, "of another program"),
+        (("hyper_parameters", "run", "config"), lambda config: {}, "corpus.name"),
+        (("hyper_parameters", "run", "config", "model"), lambda model: {}, "its model is not the one of its settings"),
+        (("global_step",), lambda step: "far", "of another program"),
+    ],
+    ids=str,
+)
+def test_the_state_in_a_checkpoint_is_checked(
+    keys: tuple[Any, ...], change: Callable[[Any], Any], message: str, chargen: Chargen, away: Path
+) -> None:
+    """Before torch and the kernels, which take shapes on trust, compute with it."""
+    file = trained(chargen, away)
+    (away / "r" / "last.previous.ckpt").unlink(missing_ok=True)
+
+    def forge(content: dict[str, Any]) -> None:
+        place: Any = content
+        for key in keys[:-1]:
+            place = place[key]
+        place[keys[-1]] = change(place[keys[-1]])
+
+    changed(file, forge)
+    assert message in refused(chargen("train", "resume=r", "trainer.max_steps=9"), away)
+
+
+def test_where_a_pass_stands_is_checked(chargen: Chargen, away: Path) -> None:
+    file = trained(chargen, away)
+    (away / "r" / "last.previous.ckpt").unlink(missing_ok=True)
+
+    def forge(content: dict[str, Any]) -> None:
+        content["loops"]["fit_loop"]["state_dict"]["combined_loader"][0]["position"] = -3
+
+    changed(file, forge)
+    assert "a position of -3 in a pass" in refused(chargen("train", "resume=r", "trainer.max_steps=9"), away)
+
+
+FOREIGN = {"url": "https://example.org/keys", "file": "authorized_keys", "size": 3, "sha256": "0" * 64}
+
+
+@pytest.mark.parametrize("command", ["evaluate", "train"])
+def test_a_file_has_nothing_fetched(command: str, chargen: Chargen, away: Path) -> None:
+    """Or whoever wrote it could have anything written into any folder of the user's."""
+    file = trained(chargen, away)
+    (away / "r" / "last.previous.ckpt").unlink(missing_ok=True)
+
+    def forge(content: dict[str, Any]) -> None:
+        config = content["hyper_parameters"]["run"]["config"]
+        config["corpus"].update(FOREIGN, path=None)
+        config["data_dir"] = str(away / "secrets")
+
+    changed(file, forge)
+    words = ("evaluate", "r/last.ckpt") if command == "evaluate" else ("train", "resume=r", "trainer.max_steps=9")
+    err = refused(chargen(*words), away)
+    assert "the run learned from https://example.org/keys, which chargen does not fetch on the word of a file" in err
+    assert f"put it at {away}/secrets/authorized_keys" in err
+    assert not (away / "secrets").exists()
+
+
+def test_a_file_the_user_has_put_there_is_used(chargen: Chargen, away: Path) -> None:
+    """It is the one that the run learned from, by its digest."""
+    file, text = trained(chargen, away), TEXT.encode()
+    (away / "secrets").mkdir()
+    (away / "secrets" / "authorized_keys").write_bytes(text)
+
+    def forge(content: dict[str, Any]) -> None:
+        config = content["hyper_parameters"]["run"]["config"]
+        config["corpus"].update(FOREIGN, path=None, size=len(text), sha256=hashlib.sha256(text).hexdigest())
+        config["data_dir"] = str(away / "secrets")
+
+    changed(file, forge)
+    code, out, err = chargen("evaluate", "r/last.ckpt")
+    assert (code, err) == (0, "")
+    assert "streaming" in out
+
+
+@pytest.mark.parametrize(
+    "notes",
+    [
+        {"config": ["corpus"]},
+        {"config": {"corpus": {"name": 3}}},
+        {"config": {"corpus": {"path": {"a": 1}}}},
+        {"config": {"corpus": {"name": "x", "min_count": "many"}}},
+        {"config": {"_target_": "os.system"}},
+        {"corpus": "mine"},
+        {"validation_estimate_nats_per_char": "low"},
+        {"first_id": 10**9},
+        {"first_id": None},
+    ],
+    ids=str,
+)
+def test_notes_in_a_model_are_checked(notes: dict[str, object], chargen: Chargen, away: Path) -> None:
+    write_model(away / "r", **notes)
+    refused(chargen("evaluate", "r"), away)
+    # writing needs none of them
+    code, out, err = chargen("sample", "r", "--length", "9", "--seed", "1", "--prompt", "ab")
+    assert (code, err.count("\n")) in ((2, 1), (0, 0))
+    assert out.startswith("ab") or "damaged or forged" in err
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("dropout", "a little"), ("dropout", 5), ("residual", "yes"), ("cell", ["gru"]), ("num_layers", True)],
+)
+def test_settings_in_a_model_are_checked(key: str, value: object, chargen: Chargen, away: Path) -> None:
+    portable = Portable.load(write_model(away / "r") / "model.safetensors")
+    Portable(portable.weights, {**portable.settings, key: value}, portable.tokenizer, portable.notes).save(
+        away / "r" / "model.safetensors"
+    )
+    assert "its settings and weights do not fit together" in refused(chargen("sample", "r"), away)
+
+
+def test_a_name_of_a_megabyte_is_not_shown_whole(chargen: Chargen, away: Path) -> None:
+    """Nor does what steers a terminal get there."""
+    file = trained(chargen, away)
+    (away / "r" / "last.previous.ckpt").unlink(missing_ok=True)
+    name = "\x1b[2J\x07" + "x" * 10**6
+
+    def forge(content: dict[str, Any]) -> None:
+        content["hyper_parameters"]["run"]["config"][name] = 1
+
+    changed(file, forge)
+    err = refused(chargen("train", "resume=r", "trainer.max_steps=9"), away)
+    assert len(err) < 1200
+    assert "\x1b" not in err
+    assert "\\x1b[2J" in err
+
+
+def test_what_is_written_does_not_steer_a_terminal(away: Path) -> None:
+    """A model that has learned, or was given, escape sequences; a file gets them as they are."""
+    write_model(away / "r", "\x1b\x07\x9b\x7f")
+    words = [sys.executable, "-m", "chargen", "sample", "r", "--length", "50", "--seed", "1"]
+    ours, theirs = pty.openpty()
+    subprocess.run(words, stdout=theirs, check=True)
+    seen = os.read(ours, 10_000).decode()
+    os.close(ours)
+    os.close(theirs)
+    assert {"\u241b", "\u2407", "\u2421", "\ufffd"} <= set(seen)
+    assert not set("\x1b\x07\x9b\x7f") & set(seen)
+    piped = subprocess.run(words, stdout=subprocess.PIPE, check=True).stdout.decode()
+    assert set("\x1b\x07\x9b\x7f") < set(piped)
+
+
+def test_links_are_not_written_through(chargen: Chargen, away: Path) -> None:
+    """A stranger's folder could hold links to files of the user's."""
+    (away / "precious").write_text("mine")
+    for name in ("one", "two", "three"):
+        (away / name).symlink_to("precious")
+    with pytest.raises(OSError, match="it is a link to another file: remove it"):
+        opened(away / "one", "a")
+    (away / f".new.{os.getpid()}.tmp").symlink_to("precious")
+    with whole(away / "new") as temporary:
+        temporary.write_text("new")
+    with whole(away / "two") as temporary:
+        temporary.write_text("new")
+    (away / "folder").mkdir()
+    (away / "folder" / ".owner").symlink_to("../precious")
+    with pytest.raises(OSError, match="it is a link to another file: remove it"), owned(away / "folder"):
+        pass
+    trained(chargen, away)
+    for name in ("samples.txt", "metrics.csv", "summary.json", "model.safetensors", "config.yaml"):
+        (away / "r" / name).unlink()
+        (away / "r" / name).symlink_to("../precious")
+    (away / "r" / "model.safetensors").unlink()
+    code, _, err = chargen("train", "resume=r", "trainer.max_steps=30", "sample_length=20")
+    assert (code, err) == (0, "")
+    assert (away / "precious").read_text() == "mine"
+
+
+def archive_of(*members: tuple[str, bytes]) -> bytes:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members:
+            archive.writestr(name, content)
+    return packed.getvalue()
+
+
+def put(content: bytes, place: Path) -> Path:
+    """A download that is there already."""
+    place.parent.mkdir(exist_ok=True)
+    place.write_bytes(content)
+    return fetch("https://example.org/x.zip", place, len(content), hashlib.sha256(content).hexdigest())
+
+
+@pytest.mark.parametrize("name", ["../escaped", "/tmp/escaped", "a/../../escaped", "x" * 60_000])
+def test_names_in_an_archive_lead_nowhere(name: str, away: Path) -> None:
+    assert put(archive_of((name, b"the text")), away / "data" / "x.zip") == away / "data" / "x"
+    assert (away / "data" / "x").read_bytes() == b"the text"
+    assert {str(file.relative_to(away)) for file in away.rglob("*")} == {"data", "data/x", "data/x.zip"}
+
+
+@pytest.mark.parametrize(
+    ("members", "message"),
+    [
+        ([("x", bytes(10_000_000))], "more than 100 times its size comes out of it"),
+        ([("a", b"1"), ("b", b"2")], "not a zip archive of one file"),
+        ([], "not a zip archive of one file"),
+    ],
+)
+def test_archives_that_hold_too_much_or_too_little(members: list[tuple[str, bytes]], message: str, away: Path) -> None:
+    with pytest.raises(ValueError, match=message):
+        put(archive_of(*members), away / "data" / "x.zip")
+    assert {file.name for file in (away / "data").iterdir()} == {"x.zip"}
+
+
+def test_a_damaged_archive_is_refused(away: Path) -> None:
+    content = bytearray(archive_of(("x", b"the text, " * 100)))
+    content[40] ^= 0xFF
+    with pytest.raises(ValueError, match="not a zip archive of one file"):
+        put(bytes(content), away / "data" / "x.zip")
+
+
+def test_links_in_the_folder_of_downloads(away: Path) -> None:
+    """One that a half-finished download would be written through is refused; one to the right file is read."""
+    (away / "precious").write_text("mine")
+    (away / "data").mkdir()
+    (away / "data" / "x.txt.part").symlink_to("../precious")
+    with pytest.raises(ValueError, match=r"cannot fetch x\.txt"):
+        fetch("http://127.0.0.1:9/x", away / "data" / "x.txt", 100, "0" * 64)
+    assert (away / "precious").read_text() == "mine"
+    (away / "data" / "x.txt").symlink_to("../precious")
+    digest = hashlib.sha256(b"mine").hexdigest()
+    assert fetch("https://example.org/x", away / "data" / "x.txt", 4, digest).read_text() == "mine"
+    with pytest.raises(ValueError, match="is not the file that is expected"):
+        fetch("https://example.org/x", away / "data" / "x.txt", 4, "0" * 64)
+
+
 def test_the_instantiator_of_lightning_is_not_asked(chargen: Chargen, away: Path) -> None:
     """Its checkpoints may name a function that builds the module; chargen builds its own."""
     file = trained(chargen, away)
@@ -183,6 +443,12 @@ def test_a_tokenizer_of_another_size_is_refused(chargen: Chargen, away: Path) ->
 def test_a_tokenizer_of_endless_length_is_not_read() -> None:
     with pytest.raises(ValueError, match=r"longer than one of all of Unicode"):
         Tokenizer.from_json(" " * (MOST_JSON + 1))
+
+
+def test_a_tokenizer_of_ten_million_entries_is_not_read() -> None:
+    entries = ",".join(f'"{number}":{number}' for number in range(2_000_000))  # as many as fit below that length
+    with pytest.raises(ValueError, match=r"longer than one of all of Unicode"):
+        Tokenizer.from_json(f'{{"model":{{"type":"WordLevel","vocab":{{{entries}}},"unk_token":"[UNK]"}}}}')
 
 
 def test_a_header_that_claims_more_than_there_is(chargen: Chargen, away: Path) -> None:

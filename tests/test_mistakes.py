@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import ctypes
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from conftest import ROOT
+from conftest import ROOT, Launch
 from test_cli import TEXT, TINY, write_model
+
+from chargen.corpus import read_articles
 
 Chargen = Callable[..., tuple[int, str, str]]
 
@@ -38,6 +43,11 @@ SETTINGS = [
         ["train", "t.txt", "model.hidden_size=1000000"],
         "model.hidden_size=1000000: must be a whole number from 1 up to 65536",
     ),
+    (
+        ["train", "t.txt", "model.hidden_size=65536", "model.num_layers=100"],
+        "model.hidden_size=65536 with batch_size=16 and sequence_length=64 needs about 41,",
+    ),
+    (["train", "t.txt", "corpus.name=a\x1b[2Jb"], "must be a label of visible characters"),
     (["train", "t.txt", "model.num_layers=5000"], "model.num_layers=5000: must be a whole number from 1 up to 1000"),
     (["train", "t.txt", "model.num_layers=two"], "model.num_layers=two: must be a whole number"),
     (["train", "t.txt", "model.dropout=1"], "model.dropout=1.0: must be from 0 up and below 1"),
@@ -99,6 +109,10 @@ FILES = [
     (["train", "nothere/*.txt"], "no such file, folder or pattern"),
     (["train", "t.txt", "images"], "no text in the folder"),
     (["train", "pipe"], "pipe"),
+    (["train", f"{'x' * 300}.txt"], "File name too long"),
+    (["train", "t.txt", f"run_dir={'x' * 300}"], "File name too long"),
+    (["doctor", "binary.bin"], "is not utf-8 at byte 1"),
+    (["doctor", "latin.txt"], "it reads as cp1"),
 ]
 
 ELSEWHERE = [
@@ -183,7 +197,11 @@ def contents(away: Path) -> dict[Path, tuple[int, bytes]]:
     return {file: (file.stat().st_mode, file.read_bytes() if file.is_file() else b"") for file in files}
 
 
-@pytest.mark.parametrize(("words", "message"), [*SETTINGS, *FILES, *ELSEWHERE], ids=lambda part: " ".join(part))
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [*SETTINGS, *FILES, *ELSEWHERE],
+    ids=lambda part: part if isinstance(part, str) else " ".join(part),
+)
 def test_mistakes(words: list[str], message: str, chargen: Chargen, away: Path) -> None:
     before = prepared(away)
     code, out, err = chargen(*words)
@@ -198,6 +216,108 @@ def test_mistakes(words: list[str], message: str, chargen: Chargen, away: Path) 
         assert all(file.parent == away / "runs" or file.name in ("multirun.yaml", "0") for file in new)
         after = {file: content for file, content in after.items() if file not in new}
     assert after == before
+
+
+def may_read_nothing() -> None:
+    """For a child: where the tests are root's, whom permissions do not stop, they stop it from now on."""
+    for capability in (1, 2):  # to write, and to read, whatever they say
+        ctypes.CDLL(None).prctl(24, capability, 0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        (["train", "t.txt"], "t.txt"),
+        (["train", "locked"], "locked"),
+        (["doctor", "t.txt"], "t.txt"),
+        (["sample", "r"], "r/model.safetensors"),
+        (["sample", "r", "--prompt-file", "t.txt"], "t.txt"),
+        (["evaluate", "r", "--text", "t.txt"], "t.txt"),
+        (["train", "resume=taken"], "taken/last.ckpt"),
+    ],
+    ids=lambda part: part if isinstance(part, str) else " ".join(part),
+)
+def test_files_that_may_not_be_read(words: list[str], name: str, launch: Launch, away: Path) -> None:
+    prepared(away)
+    (away / "locked").mkdir()
+    for place in ("t.txt", "locked", "r/model.safetensors", "taken/last.ckpt"):
+        if place != "r/model.safetensors" or ("--text" not in words and "--prompt-file" not in words):
+            (away / place).chmod(0)
+    run = launch(*words, prepare=may_read_nothing)
+    _, err = run.communicate()
+    (away / "locked").chmod(0o700)
+    said = err.decode()
+    assert (run.returncode, said.count("\n")) == (2, 1), said
+    assert said.startswith("chargen: ")
+    assert name in said
+
+
+@pytest.mark.parametrize("reading", [1, 2], ids=["while it is counted", "while it is encoded"])
+def test_a_text_that_vanishes_while_it_is_read(
+    reading: int, chargen: Chargen, away: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stick that is pulled out: half a text must not stay behind as if it were all."""
+    for name in ("a.txt", "b.txt"):
+        (away / name).write_text(TEXT)
+    opened = 0
+
+    def read(file: Path, *rest: Any, **more: Any) -> Any:
+        nonlocal opened
+        opened += file.name == "a.txt"
+        if opened == reading and file.name == "b.txt":
+            file.unlink()
+        return read_articles(file, *rest, **more)
+
+    monkeypatch.setattr("chargen.corpus.read_articles", read)
+    code, _, err = chargen("train", "a.txt", "b.txt", *TINY, "run_dir=r")
+    assert (code, err) == (2, f"chargen: cannot read {away}/b.txt: No such file or directory\n")
+    assert not list(away.rglob("manifest.json"))
+    assert not (away / "r").exists()
+    monkeypatch.undo()
+    monkeypatch.chdir(away)
+    (away / "b.txt").write_text(TEXT)
+    assert chargen("train", "a.txt", "b.txt", *TINY, "run_dir=r")[0] == 0
+
+
+@pytest.mark.parametrize("name", ["t.txt", "t.jsonl"])
+def test_a_hundred_megabytes_on_one_line(name: str, chargen: Chargen, away: Path) -> None:
+    """No mistake: a text like any other."""
+    text = "It is a truth universally acknowledged, " * 2_500_000
+    (away / name).write_text(json.dumps({"text": text}) if name == "t.jsonl" else text, encoding="utf-8")
+    code, out, err = chargen("train", name, *TINY, "run_dir=r")
+    assert (code, err) == (0, "")
+    assert "corpus text: 100,000,000 characters, 21 symbols" in out
+
+
+@pytest.mark.parametrize(
+    ("prompt", "read", "skipped"),
+    [
+        ("\U0001f600 a", " a", ["\U0001f600"]),
+        ("\U0001f468\u200d\U0001f469 b", " b", ["\U0001f468", "\u200d", "\U0001f469"]),
+        ("a\u0301b", "ab", ["\u0301"]),
+        ("\u05e9\u05dc\u05d5\u05dd a", " a", ["\u05e9", "\u05dc", "\u05d5", "\u05dd"]),
+        ("\u202ea", "a", ["\u202e"]),
+        ("a\0b", "ab", ["\0"]),
+        ("\x1b[2Ja", "a", ["\x1b", "[", "2", "J"]),
+        ("\ufeffabc", "abc", []),
+        ("abc \n" * 200_000, "abc \n" * 200_000, []),
+        ("xyz" * 300_000, "", ["x", "y", "z"]),
+        ("".join(map(chr, range(0x4E00, 0x9000))), "", ["\u4e00", "\u4e01"]),
+    ],
+    ids=lambda part: ascii(part[:12]) if isinstance(part, str) else "",
+)
+def test_prompts_of_all_kinds(prompt: str, read: str, skipped: list[str], chargen: Chargen, away: Path) -> None:
+    """What the model does not know is named, on one line that steers no terminal, and the rest is written on from."""
+    write_model(away / "r")
+    (away / "prompt").write_text(prompt, encoding="utf-8")
+    code, out, err = chargen("sample", "r", "--prompt-file", "prompt", "--length", "7", "--seed", "1")
+    assert code == 0
+    assert out[: len(read)] == read
+    assert len(out) == len(read) + 7 + 1
+    assert len(err) < 300
+    assert err.count("\n") == bool(skipped)
+    assert all(repr(character) in err for character in skipped)
+    assert not skipped or err.replace("\n", "").isprintable()
 
 
 def test_as_many_as_are_promised() -> None:

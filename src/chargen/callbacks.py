@@ -20,10 +20,11 @@ from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
-from chargen.files import is_sealed, keep, previous, seal, whole
+from chargen.files import is_sealed, keep, opened, previous, seal, whole
 from chargen.guard import Diverged
-from chargen.portable import Portable
+from chargen.portable import ESTIMATE, Portable
 from chargen.sampling import Writer
+from chargen.symbols import shown
 from chargen.training import VALIDATION_SCORE, CharLanguageModel, Plan
 
 VALIDATIONS = 10
@@ -300,7 +301,7 @@ class KeepBest(Callback):
         """A run that was stopped may have written a better model than its checkpoint knows."""
         file = self.run_dir / "model.safetensors"
         if trainer.global_step and file.exists():
-            self.best = min(self.best, Portable.load(file).notes.get("validation_estimate_nats_per_char", math.inf))
+            self.best = min(self.best, Portable.load(file).notes.get(ESTIMATE, math.inf))
             self.written = self.best
 
     @rank_zero_only
@@ -316,7 +317,7 @@ class KeepBest(Callback):
             f"{duration(self.clock.time_elapsed())}  update {trainer.global_step:,}  "
             f"validation {nats:.4f} nats/char  {nats / math.log(2):.4f} bpc{mark}"
         )
-        notes = {**module.run, "validation_estimate_nats_per_char": nats, "updates": trainer.global_step}
+        notes = {**module.run, ESTIMATE: nats, "updates": trainer.global_step}
         portable = module.model.to_portable(module.tokenizer, notes)
         if better:
             self.best, self.unwritten = nats, portable
@@ -324,9 +325,9 @@ class KeepBest(Callback):
         if self.sample_length and math.isfinite(nats):
             text = "".join(Writer(portable).write(length=self.sample_length, seed=trainer.global_step))
             samples = self.run_dir / "samples.txt"
-            with contextlib.suppress(OSError), open(samples, "a", encoding="utf-8", newline="") as stream:
+            with contextlib.suppress(OSError), opened(samples, "a", encoding="utf-8", newline="") as stream:
                 stream.write(f"=== update {trainer.global_step}, validation {nats:.4f} nats/char\n{text}\n\n")
-            self.say("    " + text.strip().replace("\n", "\n    ") + "\n")
+            self.say("    " + shown(text).strip().replace("\n", "\n    ") + "\n")
 
     @rank_zero_only
     def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
@@ -367,7 +368,7 @@ class Save(Checkpoint):
         self.say = say
         self.error = ""  # why the last checkpoint could not be written
         self.stop_signal: int | None = None
-        self.has_saved = False
+        self.has_saved = self.has_stepped = False
         self.saved_update = self._update = 0
         self._saved = -math.inf
 
@@ -381,6 +382,7 @@ class Save(Checkpoint):
         stepped, self._update = trainer.global_step > self._update, trainer.global_step
         if not stepped:
             return
+        self.has_stepped = True
         if self.stop_signal is not None:
             trainer.should_stop = True
             trainer.limit_val_batches = 0  # whoever says stop does not want to wait for a validation

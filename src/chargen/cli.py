@@ -16,6 +16,7 @@ import signal
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Optional, cast
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
 
+    from chargen.config import TrainConfig
     from chargen.corpus import Corpus
     from chargen.evaluation import Score
     from chargen.portable import Portable
@@ -62,7 +64,12 @@ def main() -> None:
     except (ValueError, OSError) as error:
         if os.environ.get("CHARGEN_TRACEBACK"):
             raise
-        _complain(str(error))
+        file, reason = getattr(error, "filename", None), getattr(error, "strerror", None)
+        _complain(f"{file}: {reason}" if file and reason else str(error))
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "memory" not in str(error):  # torch has no class of its own for it
+            raise
+        _complain("the memory of this machine is too small: write a smaller model.hidden_size, batch_size or length")
     except Exception as error:
         if not hasattr(error, "format_message"):  # what typer says of its arguments
             raise
@@ -72,8 +79,20 @@ def main() -> None:
 
 
 def _complain(text: str) -> None:
-    print(f"chargen: {' '.join(text.split())}", file=sys.stderr)
+    print(f"chargen: {_one_line(text)}", file=sys.stderr)
     sys.exit(2)
+
+
+def _one_line(text: str) -> str:
+    """On one line of bearable length. It may name what stands in a stranger's file: nothing in it steers a terminal."""
+    text = " ".join(text.split())
+    if len(text) > 2 * _SHOWN:
+        text = f"{text[:_SHOWN]} … {text[-_SHOWN:]}"
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+_SHOWN = 500
+"""Characters of either end of a message that is longer than twice that."""
 
 
 @app.callback(invoke_without_command=True)
@@ -122,7 +141,7 @@ def train(context: typer.Context) -> None:
         except (ValueError, OSError) as error:
             sweeping = HydraConfig.get().mode == RunMode.MULTIRUN  # whose other runs go on
             if sweeping:
-                print(f"chargen: {error}", file=sys.stderr)
+                print(f"chargen: {_one_line(str(error))}", file=sys.stderr)
             mistakes.append(SystemExit(2) if sweeping else error)
             return None
 
@@ -224,13 +243,19 @@ _MAY_CHANGE = ("early_stopping", "logger", "save_every_minutes", "save_every_upd
 
 def _resumed(given: dict[str, Any], overrides: list[str]) -> tuple[dict[str, Any], bool]:
     """The settings of the run to go on with, changed by what may change, and whether its length is among that."""
+    from chargen.config import read
     from chargen.runs import CHECKPOINT, undamaged
 
     file = Path(given["resume"])
     file, checkpoint, wrong = undamaged(file / CHECKPOINT if file.is_dir() else file)
     if wrong:
-        print(f"chargen: {wrong.partition('; give')[0]}; going on from {file}, one checkpoint earlier", file=sys.stderr)
-    settings: dict[str, Any] = checkpoint["hyper_parameters"]["run"]["config"]
+        wrong = f"{wrong.partition('; give')[0]}; going on from {file}, one checkpoint earlier"
+        print(f"chargen: {_one_line(wrong)}", file=sys.stderr)
+    kept: dict[str, Any] = checkpoint["hyper_parameters"]["run"]["config"]
+    config = read(kept)
+    _require_nothing_foreign(config)
+    settings = asdict(config)
+    settings["model"] |= {"weight_dropout": 0.0, **kept.get("model", {})}  # runs of before it have no such setting
     keys = [override.lstrip("+").partition("=")[0] for override in overrides]
     changed = [key for key in keys if key != "resume"]
     for key in changed:
@@ -429,9 +454,13 @@ def _output(file: Path | None) -> Iterator[Any]:
             raise KeyboardInterrupt
         return
 
+    from chargen.symbols import shown
+
+    live = sys.stdout.isatty()
+
     def write(text: str) -> None:
         try:
-            sys.stdout.write(text)
+            sys.stdout.write(shown(text) if live else text)
             sys.stdout.flush()
         except BrokenPipeError:  # the reader has seen enough, and nobody is there to be told so
             _pass_over_stdout()
@@ -556,8 +585,7 @@ def _text_to_score(portable: Portable, text: str | None, encoding: str) -> tuple
     from chargen.tokenizer import UNKNOWN_ID, Tokenizer
 
     if text is not None:
-        learned = portable.notes.get("config", {}).get("corpus", {})
-        cleaning = {key: learned[key] for key in ("normalize_newlines", "normalize_unicode") if key in learned}
+        cleaning = {key: portable.cleaning[key] for key in ("normalize_newlines", "normalize_unicode")}
         scored = encode_file(text, Tokenizer.from_json(portable.tokenizer), encoding, **cleaning)
         ids = np.insert(scored, 0, portable.notes["first_id"])
         return ids, text, int((scored == UNKNOWN_ID).sum())
@@ -572,19 +600,41 @@ def _learned_from(portable: Portable, needed_by: str = "") -> Corpus:
     Raises:
         ValueError: it is not known, not there, or not the same any more. The message says how to do without.
     """
+    from chargen.config import read
     from chargen.corpus import prepare
 
     without = f"leave out {needed_by}" if needed_by else "score a text with --text FILE"
+    config = portable.notes.get("config")
+    if config is None:
+        raise ValueError(f"the model does not say what it learned from: {without}")
     try:
-        config = portable.notes["config"]
-        corpus = prepare(folder=Path(config["data_dir"]), **config["corpus"])
-    except (KeyError, TypeError):
-        raise ValueError(f"the model does not say what it learned from: {without}") from None
+        config = read(config)
+        _require_nothing_foreign(config)
+        corpus = prepare(folder=Path(config.data_dir), **asdict(config.corpus))
     except ValueError as error:
         raise ValueError(f"{error}; or {without}") from None
-    if corpus.sha256 != portable.notes["corpus"]["sha256"]:
+    if corpus.sha256 != portable.notes.get("corpus", {}).get("sha256"):
         raise ValueError(f"the text of corpus {corpus.name} has changed since the run: {without}")
     return corpus
+
+
+def _require_nothing_foreign(config: TrainConfig) -> None:
+    """Settings from a file may have been written by anyone: they fetch nothing but what conf/corpus names.
+
+    Raises:
+        ValueError: they would. A download that is there already is used; its digest is compared.
+    """
+    import yaml
+
+    wanted, folder = asdict(config.corpus), Path(config.data_dir)
+    if wanted["url"] is None or (wanted["file"] and (folder / wanted["file"]).is_file()):
+        return
+    known = [yaml.safe_load(file.read_text(encoding="utf-8")) for file in (_config_folder() / "corpus").glob("*.yaml")]
+    if not any(all(wanted[key] == one.get(key) for key in ("url", "file", "size", "sha256")) for one in known):
+        raise ValueError(
+            f"the run learned from {wanted['url']}, which chargen does not fetch on the word of a file: if you trust "
+            f"it, download it and put it at {folder / str(wanted['file'])}"
+        )
 
 
 # ----------------------------------------------------------------------------------- plot

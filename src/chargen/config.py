@@ -214,6 +214,8 @@ def no_such_setting(key: str) -> ValueError:
 
 def _build(kind: Any, container: Mapping[str, Any], prefix: str) -> Any:
     """A dataclass from a dictionary, nested ones included."""
+    if not isinstance(container, Mapping):
+        raise ValueError(f"{prefix.rstrip('.') or 'the settings'}={container}: must be settings of its own, {prefix}…")
     hints = get_type_hints(kind)
     values = {}
     for key, value in container.items():
@@ -222,12 +224,9 @@ def _build(kind: Any, container: Mapping[str, Any], prefix: str) -> Any:
         if value == MISSING and isinstance(value, str):
             raise ValueError(f"{prefix}{key}: a value is needed")
         inner = hints[key]
-        if not is_dataclass(inner):
-            values[key] = _typed(inner, prefix + key, value)
-        elif isinstance(value, Mapping):
-            values[key] = _build(inner, value, f"{prefix}{key}.")
-        else:
-            raise ValueError(f"{prefix}{key}={value}: must be settings of its own, {prefix}{key}.…")
+        values[key] = (
+            _build(inner, value, f"{prefix}{key}.") if is_dataclass(inner) else _typed(inner, prefix + key, value)
+        )
     return kind(**values)
 
 
@@ -269,6 +268,7 @@ def _check(config: TrainConfig) -> None:
             _require(key.replace("__", "."), value, value in allowed, f"must be {', '.join(allowed)}{hint}")
 
     corpus, model, optimizer = config.corpus, config.model, config.optimizer
+    _require("corpus.name", corpus.name, corpus.name.isprintable(), "must be a label of visible characters")
     one_of(("character", "byte"), corpus__unit=corpus.unit)
     one_of(("contiguous", "article"), corpus__split=corpus.split)
     at_least(1, corpus__min_count=corpus.min_count)

@@ -19,7 +19,6 @@ import io
 import json
 import os
 import re
-import shutil
 import sys
 import unicodedata
 import urllib.parse
@@ -35,12 +34,14 @@ from typing import Any, Literal
 import numpy as np
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-from chargen.files import CHUNK_BYTES, owned, sha256_of, whole
+from chargen.files import CHUNK_BYTES, opened, owned, sha256_of, whole
 from chargen.symbols import NUM_CODE_POINTS, Utf8Decoder, count, numbers_of
 from chargen.tokenizer import END_ID, Tokenizer, Unit
 
 FORMAT_VERSION = 1
 TEXT_SUFFIXES = (".txt", ".md", ".jsonl")
+MOST_UNPACKED = 100
+"""Times its size that a downloaded archive may come to; text comes to five or ten times."""
 
 Article = Iterable[np.ndarray]
 """One document, in pieces: the numbers of its characters or bytes, as `symbols` has them."""
@@ -319,10 +320,13 @@ def fetch(url: str, target: Path, size: int, sha256: str) -> Path:
     if content != target:
         try:
             with zipfile.ZipFile(target) as archive, whole(content) as temporary:
-                (member,) = archive.infolist()
+                (member,) = archive.infolist()  # whose name is of no interest: it may lead anywhere
                 with archive.open(member) as packed, open(temporary, "wb") as unpacked:
-                    shutil.copyfileobj(packed, unpacked, CHUNK_BYTES)
-        except (zipfile.BadZipFile, ValueError) as error:
+                    while block := packed.read(CHUNK_BYTES):
+                        unpacked.write(block)
+                        if unpacked.tell() > MOST_UNPACKED * size:
+                            raise ValueError(f"more than {MOST_UNPACKED} times its size comes out of it")
+        except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError) as error:
             raise ValueError(f"{target} is not a zip archive of one file ({error}): remove it") from None
     return content
 
@@ -341,7 +345,7 @@ def _download(url: str, part: Path, size: int) -> None:
     with urllib.request.build_opener(_NoDowngrade).open(request, timeout=30) as response:
         if response.status != 206:
             have = 0
-        with open(part, "ab" if have else "wb") as stream, _bytes_bar(part.stem, size, have) as advance:
+        with opened(part, "ab" if have else "wb") as stream, _bytes_bar(part.stem, size, have) as advance:
             while block := response.read(1 << 16):
                 have += len(block)
                 if have > size:
@@ -398,7 +402,7 @@ def read_articles(
     to_text = codecs.getincrementaldecoder(encoding)("strict")
     with closing(_blocks(file, advance)) as blocks:
         if file.name.lower().removesuffix(".gz").endswith(".jsonl"):
-            for number, line in enumerate(_lines(_decoded(file, blocks, encoding, to_text)), start=1):
+            for number, line in enumerate(lines(_decoded(file, blocks, encoding, to_text)), start=1):
                 if line.strip():
                     yield clean.text([_json_text(file, number, line)])
         elif unit == "byte" and encoding == "utf-8":
@@ -451,13 +455,17 @@ def _wrong_encoding(file: Path, encoding: str, offset: int) -> ValueError:
     )
 
 
-def _lines(pieces: Iterable[str]) -> Iterator[str]:
-    """The lines of a text that comes in pieces."""
-    waiting = ""
+def lines(pieces: Iterable[str]) -> Iterator[str]:
+    """The lines of a text that comes in pieces, the last one however it ends."""
+    begun: list[str] = []  # what there is of a line, which may be as long as the text
     for piece in pieces:
-        *lines, waiting = (waiting + piece).split("\n")
-        yield from lines
-    yield waiting
+        first, *others = piece.split("\n")
+        begun.append(first)
+        if others:
+            yield "".join(begun)
+            yield from others[:-1]
+            begun = others[-1:]
+    yield "".join(begun)
 
 
 def _numbers(text: str, unit: Unit) -> np.ndarray:

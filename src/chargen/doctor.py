@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import codecs
 import hashlib
+import math
+import os
 import time
 import unicodedata
 from collections import Counter
@@ -15,12 +17,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from chargen.corpus import Advance, read_articles
+from chargen.corpus import lines as lines_of
 from chargen.symbols import NUM_CODE_POINTS, count
+
+if TYPE_CHECKING:
+    from chargen.model import ModelSettings
 
 RARE = 5
 """A symbol that comes less often is rare: too seldom to be learned."""
@@ -133,22 +139,30 @@ def _look_at(
     with open(file, "rb") as stream:
         found.byte_order_marks += stream.read(3).startswith(_MARKS)
     for pieces in _articles(file, encoding, advance):
-        length, digest, line = 0, hashlib.blake2b(digest_size=16), ""
-        for numbers in pieces:
-            length += len(numbers)
-            count(numbers, found.counts)
-            text = _text(numbers)
-            digest.update(text.encode("utf-32-le"))
-            found.not_normalized |= not unicodedata.is_normalized("NFC", text)
-            *whole, line = (line + text).split("\n")
-            for ended in whole:
-                _count_line(ended, "\n", found, lines)
+        digest, line = hashlib.blake2b(digest_size=16), ""
+        found.article_lengths.append(0)
+        for number, following in enumerate(lines_of(_counted(pieces, digest, found))):
+            if number:
+                _count_line(line, "\n", found, lines)
+            line = following
         if line:
             _count_line(line, "", found, lines)
-        if length:
-            found.article_lengths.append(length)
-            found.repeated_articles += digest.digest() in articles
-            articles.add(digest.digest())
+        if not found.article_lengths[-1]:
+            found.article_lengths.pop()
+            continue
+        found.repeated_articles += digest.digest() in articles
+        articles.add(digest.digest())
+
+
+def _counted(pieces: Iterator[np.ndarray], digest: Any, found: Findings) -> Iterator[str]:
+    """The text of the article that was begun last, counted."""
+    for numbers in pieces:
+        found.article_lengths[-1] += len(numbers)
+        count(numbers, found.counts)
+        text = _text(numbers)
+        digest.update(text.encode("utf-32-le"))
+        found.not_normalized |= not unicodedata.is_normalized("NFC", text)
+        yield text
 
 
 def _count_line(line: str, end: str, found: Findings, lines: set[bytes]) -> None:
@@ -228,6 +242,36 @@ class Size(NamedTuple):
     chars_per_second: float
 
 
+def parameters_of(settings: dict[str, Any], vocab_size: int) -> int:
+    """How many a model has, without building it. `settings` are those of conf/model."""
+    import torch
+
+    from chargen.model import CharRNN
+
+    with torch.device("meta"):
+        return sum(p.numel() for p in CharRNN(_settings(settings, vocab_size)).parameters())
+
+
+def megabytes_of(settings: dict[str, Any], vocab_size: int, batch_size: int, sequence_length: int) -> float:
+    """What training needs, for weights, gradients, the optimizer's means and one window; as `size_of` takes them."""
+    window = batch_size * sequence_length * (settings["num_layers"] * settings["hidden_size"] * 8 + 3 * vocab_size)
+    return float(4e-6 * (4 * parameters_of(settings, vocab_size) + window))
+
+
+def machine_megabytes() -> float:
+    """The memory of this machine; without end where it does not say."""
+    try:
+        return 1e-6 * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return math.inf
+
+
+def _settings(settings: dict[str, Any], vocab_size: int) -> ModelSettings:
+    from chargen.model import ModelSettings
+
+    return ModelSettings(vocab_size, **{**settings, "weight_dropout": settings.get("weight_dropout") or 0.0})
+
+
 def size_of(settings: dict[str, Any], vocab_size: int, batch_size: int, sequence_length: int) -> Size:
     """Builds a model, lets it learn from noise for a moment, and says what it costs.
 
@@ -239,9 +283,9 @@ def size_of(settings: dict[str, Any], vocab_size: int, batch_size: int, sequence
     """
     import torch
 
-    from chargen.model import CharRNN, ModelSettings
+    from chargen.model import CharRNN
 
-    model = CharRNN(ModelSettings(vocab_size, **{**settings, "weight_dropout": settings.get("weight_dropout") or 0.0}))
+    model = CharRNN(_settings(settings, vocab_size))
     ids = torch.randint(vocab_size, (batch_size, sequence_length + 1))
     steps, seconds = 0, 0.0
     while steps < 3 or seconds < 0.3:
@@ -249,6 +293,8 @@ def size_of(settings: dict[str, Any], vocab_size: int, batch_size: int, sequence
         nats, _ = model.nats(ids[:, :-1], ids[:, 1:])
         torch.autograd.grad(nats, list(model.parameters()))
         steps, seconds = steps + 1, seconds + (time.perf_counter() - began if steps else 0.0)  # the first one warms up
-    parameters = sum(p.numel() for p in model.parameters())
-    window = batch_size * sequence_length * (settings["num_layers"] * settings["hidden_size"] * 8 + 3 * vocab_size)
-    return Size(parameters, 4e-6 * (4 * parameters + window), (steps - 1) * batch_size * sequence_length / seconds)
+    return Size(
+        parameters_of(settings, vocab_size),
+        megabytes_of(settings, vocab_size, batch_size, sequence_length),
+        (steps - 1) * batch_size * sequence_length / seconds,
+    )

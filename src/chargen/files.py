@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import glob
 import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, Any, BinaryIO
 
 CHUNK_BYTES = 1 << 20
 
@@ -39,6 +40,7 @@ def whole(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     _sweep(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.unlink(missing_ok=True)  # a link that somebody has put there would lead the writer elsewhere
     try:
         yield temporary
         with open(temporary, "rb") as written:
@@ -47,6 +49,21 @@ def whole(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def opened(path: Path, mode: str, **how: Any) -> IO[Any]:
+    """`open`, to write, of a file that stays: it must not be a link, which could lead to another one of the user's.
+
+    Raises:
+        OSError: it is one, or cannot be opened.
+    """
+
+    def unlinked(name: str, flags: int) -> int:
+        return os.open(name, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
+
+    if path.is_symlink():
+        raise OSError(errno.ELOOP, "it is a link to another file: remove it", str(path))
+    return open(path, mode, opener=unlinked, **how)
 
 
 @contextlib.contextmanager
@@ -80,7 +97,8 @@ def owned(folder: Path, wait: bool = False, say: Callable[[str], None] = lambda 
         say(f"waiting for {owner}, which is writing {folder}")
         lock.acquire(timeout=-1)
     try:
-        card.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
+        with opened(card, "w", encoding="utf-8") as stream:
+            stream.write(f"process {os.getpid()} on {socket.gethostname()}")
         yield
     finally:
         card.unlink(missing_ok=True)

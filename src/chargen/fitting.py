@@ -11,6 +11,7 @@ import shlex
 import signal
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -44,16 +45,17 @@ from chargen.callbacks import (
 )
 from chargen.config import DEFAULT_MAX_TIME, TrainConfig, read, run_seconds
 from chargen.corpus import Corpus
-from chargen.doctor import size_of
+from chargen.doctor import machine_megabytes, megabytes_of, parameters_of, size_of
 from chargen.evaluation import Score, score_streaming
 from chargen.files import previous, whole
 from chargen.guard import RETURNS, Diverged
 from chargen.lanes import Lanes, TextData
 from chargen.logs import MetricsFile, extra_logger
 from chargen.model import CharRNN, ModelSettings
-from chargen.portable import Portable
+from chargen.portable import ESTIMATE, Portable
 from chargen.runs import CHECKPOINT, MODEL, load_checkpoint, portable_of, undamaged
 from chargen.sampling import Writer
+from chargen.symbols import shown
 from chargen.training import VALIDATION_SCORE, CharLanguageModel, Plan
 
 SAMPLE_LENGTH = 600
@@ -86,13 +88,15 @@ def fit(
         ValueError: the settings do not fit the corpus, the machine or the checkpoint, or the run fell apart.
         SystemExit: a signal stopped the run, which has been saved; the code is 128 + the signal.
     """
-    if settings["model"].get("weight_dropout", 0.0) is None:  # runs of before it have no such setting
-        settings = _with_weight_dropout(settings, corpus, console)
     config = read(settings)
+    checkpoint = _checked(Path(config.resume), corpus, settings["model"]) if config.resume else None
+    _require_memory(config, corpus.tokenizer.vocab_size)
+    if settings["model"]["weight_dropout"] is None:
+        settings = _with_weight_dropout(settings, corpus, console)
+        config = read(settings)
     run_dir = Path(config.run_dir)
     windows = len(Lanes(corpus.train, config.batch_size, config.sequence_length))
     max_seconds, total_updates = _length(config.trainer, windows)
-    checkpoint = _checked(Path(config.resume), corpus, settings["model"]) if config.resume else None
     over = checkpoint is not None and _is_over(checkpoint, total_updates, new_length)
     if checkpoint is not None and over:
         _require_unfinished(run_dir, checkpoint)
@@ -140,6 +144,17 @@ def fit(
     return _finish(run_dir, corpus, console, seconds, updates, seen, run.parameters, program)
 
 
+def _require_memory(config: TrainConfig, vocab_size: int) -> None:
+    """A model that this machine cannot hold is refused before it is built: later, the system would kill the run."""
+    needed = megabytes_of(asdict(config.model), vocab_size, config.batch_size, config.sequence_length)
+    if needed > machine_megabytes():
+        raise ValueError(
+            f"model.hidden_size={config.model.hidden_size} with batch_size={config.batch_size} and "
+            f"sequence_length={config.sequence_length} needs about {needed / 1000:,.0f} GB, and this machine has "
+            f"{machine_megabytes() / 1000:,.0f}: write smaller ones"
+        )
+
+
 def _with_weight_dropout(settings: dict[str, Any], corpus: Corpus, console: Console) -> dict[str, Any]:
     """The settings with `model.weight_dropout` chosen by how often the run will read its text.
 
@@ -150,7 +165,7 @@ def _with_weight_dropout(settings: dict[str, Any], corpus: Corpus, console: Cons
     windows = len(Lanes(corpus.train, config.batch_size, config.sequence_length))
     max_seconds, total_updates = _length(config.trainer, windows)
     vocab_size, model = corpus.tokenizer.vocab_size, {**settings["model"], "weight_dropout": 0.0}
-    parameters = sum(p.numel() for p in CharRNN(ModelSettings(vocab_size, **model)).parameters())
+    parameters = parameters_of(model, vocab_size)
     passes = math.inf
     if total_updates is not None:
         passes = total_updates * (config.trainer.get("accumulate_grad_batches") or 1) / windows
@@ -413,9 +428,9 @@ def _validate_last(module: CharLanguageModel, data: TextData, checkpoint: dict[s
     nats = module.validation_mean()
     best = math.inf
     if (run_dir / MODEL).exists():
-        best = Portable.load(run_dir / MODEL).notes.get("validation_estimate_nats_per_char", math.inf)
+        best = Portable.load(run_dir / MODEL).notes.get(ESTIMATE, math.inf)
     if nats < best:
-        notes = {**module.run, "validation_estimate_nats_per_char": nats, "updates": checkpoint["global_step"]}
+        notes = {**module.run, ESTIMATE: nats, "updates": checkpoint["global_step"]}
         module.model.to_portable(module.tokenizer, notes).save(run_dir / MODEL)
 
 
@@ -434,11 +449,18 @@ def _train(run: _Run, data: TextData, resume: str | None) -> None:
     except SystemExit:
         if run.save.stop_signal is None:
             raise
+    except (Diverged, MemoryError):
+        raise
     except MisconfigurationException as error:
         if resume is None:
             for name in ("config.yaml", "tokenizer.json"):  # of a run that never began
                 (run.run_dir / name).unlink(missing_ok=True)
         raise ValueError(f"trainer: {error}") from None
+    except Exception as error:  # whatever Lightning makes of a part that is not what it wrote
+        if resume is None or run.save.has_stepped:
+            raise
+        why = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise ValueError(f"{resume} cannot be gone on from; it is damaged or forged ({why})") from error
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -505,7 +527,7 @@ def _finish(
         f"{updates:,} updates",
         f"written     {run_dir / MODEL}",
         "\na sample\n",
-        *(f"    {line}" for line in text.strip().splitlines()),
+        *(f"    {line}" for line in shown(text).strip().splitlines()),
         "\nnext",
         f"  {program} sample {place} --length 2000 --temperature 0.7",
         f"  {program} train {shlex.quote(f'resume={run_dir}')} trainer.max_steps={2 * updates}",

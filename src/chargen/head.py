@@ -57,6 +57,7 @@ def nats_native(outputs: Tensor, mask: Tensor | None, weight: Tensor, bias: Tens
 
     Raises:
         IndexError: a target is not in the vocabulary.
+        ValueError: there is not one for each place.
     """
     total: Tensor = _Native.apply(outputs, mask, weight, bias, targets)  # type: ignore[no-untyped-call]
     return total
@@ -72,6 +73,8 @@ class _Native(Function):
         outputs, weight, bias, targets = (part.contiguous() for part in (outputs, weight, bias, targets))
         mask = None if mask is None else mask.contiguous()
         (T, B, H), V = outputs.shape, len(weight)
+        if targets.shape != (T, B) or weight.shape != (V, H) or (mask is not None and mask.shape != (B, H)):
+            raise ValueError(f"targets of shape {tuple(targets.shape)} for {T} ticks of {B} lanes")
         masked = None if mask is None else torch.empty_like(outputs)
         p = outputs.new_empty(native.kernels().chargen_head_size(T * B, V))
         each = outputs.new_empty(T * B)

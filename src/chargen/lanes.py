@@ -140,7 +140,13 @@ class Reading:
         return {"position": self.position}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Goes on where `state_dict` was taken."""
+        """Goes on where `state_dict` was taken.
+
+        Raises:
+            ValueError: that was in another text.
+        """
+        if not 0 <= state["position"] <= len(self):
+            raise ValueError(f"a position of {state['position']} in a pass of {len(self)} windows")
         self.position = state["position"]
 
 

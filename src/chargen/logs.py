@@ -16,7 +16,7 @@ from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
-from chargen.files import whole
+from chargen.files import opened, whole
 
 COLUMNS = (
     "update",
@@ -81,7 +81,7 @@ class MetricsFile(Logger):
             **known,
         }
         fresh = not self.path.exists()
-        with contextlib.suppress(OSError), open(self.path, "a", encoding="utf-8", newline="") as stream:
+        with contextlib.suppress(OSError), opened(self.path, "a", encoding="utf-8", newline="") as stream:
             writer = csv.DictWriter(stream, COLUMNS)
             if fresh:
                 writer.writeheader()

@@ -22,8 +22,16 @@ from chargen.files import whole
 FORMAT = "chargen"
 FORMAT_VERSION = 2
 
+ESTIMATE = "validation_estimate_nats_per_char"
+"""The note of how well the weights read the held-out text while they were trained."""
+
 GATES = {"rnn": 1, "lstm": 4, "gru": 3}
 SIZES = ("vocab_size", "embedding_size", "hidden_size", "num_layers")
+
+_NOTES = (("config", dict), ("corpus", dict), ("versions", dict), ("updates", int), (ESTIMATE, float))
+"""Those that chargen reads again, and what they are."""
+
+_CLEANING: dict[str, Any] = {"normalize_newlines": False, "normalize_unicode": False, "min_count": 1}
 
 
 @dataclass(frozen=True)
@@ -41,6 +49,13 @@ class Portable:
     settings: dict[str, Any]
     tokenizer: str
     notes: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def cleaning(self) -> dict[str, Any]:
+        """How the text was cleaned before it was learned; as it is not, where the notes do not say."""
+        corpus = self.notes.get("config", {}).get("corpus")
+        said = corpus if isinstance(corpus, dict) else {}
+        return {key: said[key] if type(said.get(key)) is type(usual) else usual for key, usual in _CLEANING.items()}
 
     def save(self, path: Path) -> None:
         """Writes the file whole or not at all.
@@ -102,7 +117,12 @@ class Portable:
         if not all(type(size) is int and 0 < size < 2**31 for size in sizes) or str(settings["cell"]) not in GATES:
             raise damaged
         V, E, H, L = sizes
-        first_id = notes.get("first_id") if isinstance(notes, dict) else None
+        fractions = [settings[key] for key in ("dropout", "weight_dropout") if key in settings]
+        if type(settings["residual"]) is not bool or not all(type(f) in (int, float) and 0 <= f < 1 for f in fractions):
+            raise damaged
+        if not isinstance(notes, dict) or not all(isinstance(notes.get(key, kind()), kind) for key, kind in _NOTES):
+            raise damaged
+        first_id = notes.get("first_id")
         if type(first_id) is not int or not 0 <= first_id < V:
             raise damaged
         gates_size = GATES[str(settings["cell"])] * H

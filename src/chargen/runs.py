@@ -13,6 +13,20 @@ RUNS = Path("runs")
 MODEL, CHECKPOINT = "model.safetensors", "last.ckpt"
 
 
+_PARTS = (
+    (("hyper_parameters", "model"), dict),
+    (("hyper_parameters", "tokenizer"), str),
+    (("hyper_parameters", "run"), dict),
+    (("hyper_parameters", "run", "config"), dict),
+    (("hyper_parameters", "run", "corpus", "sha256"), str),
+    (("state_dict",), dict),
+    (("global_step",), int),
+    (("callbacks", "Timer", "time_elapsed", "train"), float),
+    (("chargen", "plan", "total"), (int, type(None))),
+)
+"""Of a checkpoint of chargen, what is looked at before Lightning is, and what it is."""
+
+
 def newest() -> Path:
     """The folder of the run whose model was written last.
 
@@ -80,8 +94,14 @@ def load_checkpoint(file: Path) -> dict[str, Any]:
         saved = checkpoint["chargen"]
         version = saved["format_version"]
         later, earlier = version > FORMAT_VERSION, version < FORMAT_VERSION
-        for part in ("model", "tokenizer", "run"):
-            checkpoint["hyper_parameters"][part]
+        for keys, kind in _PARTS:
+            part: Any = checkpoint
+            for key in keys:
+                part = part[key]
+            if not isinstance(part, kind):
+                raise TypeError
+        if not all(isinstance(weight, torch.Tensor) for weight in checkpoint["state_dict"].values()):
+            raise TypeError
     except (KeyError, TypeError, IndexError):
         raise ValueError(f"{file} is a checkpoint of another program: give a {CHECKPOINT} of chargen") from None
     except Exception as error:  # torch raises whatever its parts raise, for any damage or foreign content

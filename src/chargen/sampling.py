@@ -469,13 +469,13 @@ class Writer:
         if self.tokenizer.vocab_size != self.model.vocab_size:
             raise ValueError("the model's weights do not fit its tokenizer")
         self.first_id: int = portable.notes["first_id"]
-        self.learned = portable.notes.get("config", {}).get("corpus", {})
+        self.cleaning = portable.cleaning
 
     def clean(self, prompt: str) -> str:
         """A prompt as the corpus was cleaned before it was learned."""
-        if self.learned.get("normalize_newlines"):
+        if self.cleaning["normalize_newlines"]:
             prompt = prompt.replace("\r\n", "\n").replace("\r", "\n")
-        return unicodedata.normalize("NFC", prompt) if self.learned.get("normalize_unicode") else prompt
+        return unicodedata.normalize("NFC", prompt) if self.cleaning["normalize_unicode"] else prompt
 
     def read(self, prompt: str) -> tuple[list[int], list[str]]:
         """The ids of a prompt, and the characters in it that the model does not know.
@@ -484,7 +484,7 @@ class Writer:
         """
         prompt = self.clean(prompt)
         ids = self.tokenizer.encode(prompt)
-        if self.learned.get("min_count", 1) <= 1:
+        if self.cleaning["min_count"] <= 1:
             ids = ids[ids != UNKNOWN_ID]
         return ids.tolist(), self.tokenizer.unknown(prompt)
 

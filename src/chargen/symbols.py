@@ -17,6 +17,14 @@ from chargen import native
 
 NUM_CODE_POINTS = sys.maxunicode + 1
 
+_PICTURES = {code: 0x2400 + code for code in range(0x20) if chr(code) not in "\n\t"}
+_PICTURES |= {0x7F: 0x2421, **dict.fromkeys(range(0x80, 0xA0), 0xFFFD)}
+
+
+def shown(text: str) -> str:
+    """A text as a terminal may see it: control characters, which would steer it, become pictures of themselves."""
+    return text.translate(_PICTURES)
+
 
 def numbers_of(symbols: str | bytes, errors: str = "surrogatepass") -> np.ndarray:
     """Code points or bytes of `symbols`: (N,) uint8 where all are ASCII or bytes, else uint32.

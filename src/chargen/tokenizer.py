@@ -23,7 +23,7 @@ import numpy as np
 from tokenizers import Tokenizer as Library
 from tokenizers import decoders, models, pre_tokenizers
 
-from chargen.symbols import look_up, numbers_of
+from chargen.symbols import NUM_CODE_POINTS, look_up, numbers_of
 
 UNKNOWN_ID, END_ID = 0, 1
 UNKNOWN, END = "[UNK]", "[END]"
@@ -31,6 +31,9 @@ REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 MOST_JSON = 64 << 20
 """Characters of a tokenizer.json; one of all 1.1 million code points has 30 million."""
+
+MOST_ENTRIES = NUM_CODE_POINTS + 1000
+"""Colons in it: one for every code point, and what stands around them."""
 
 Unit = Literal["character", "byte"]
 
@@ -139,7 +142,7 @@ class Tokenizer:
         Raises:
             ValueError: it is no tokenizer of single characters.
         """
-        if len(content) > MOST_JSON:
+        if len(content) > MOST_JSON or content.count(":") > MOST_ENTRIES:
             raise ValueError("not a tokenizer.json: it is longer than one of all of Unicode would be")
         try:
             library = Library.from_str(content)

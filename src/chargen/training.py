@@ -23,6 +23,7 @@ from torch import Tensor
 
 from chargen.cells import State
 from chargen.guard import PATIENCE, Diverged, Guard
+from chargen.head import IGNORED
 from chargen.lanes import Batch
 from chargen.model import CharRNN, ModelSettings, States, detached
 from chargen.portable import FORMAT_VERSION
@@ -120,9 +121,7 @@ class CharLanguageModel(LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """AdamW (Loshchilov & Hutter 2019); only matrices decay."""
-        settings = self.optimizer_settings
-        matrices = [p for p in self.parameters() if p.dim() > 1]
-        vectors = [p for p in self.parameters() if p.dim() <= 1]
+        settings, (matrices, vectors) = self.optimizer_settings, self._by_decay()
         return torch.optim.AdamW(
             [
                 {"params": matrices, "weight_decay": settings["weight_decay"]},
@@ -133,6 +132,10 @@ class CharLanguageModel(LightningModule):
             # The fused step takes the loss scale of 16-mixed out by itself, behind the clipping: too late.
             fused=self.trainer.precision != "16-mixed",
         )
+
+    def _by_decay(self) -> tuple[list[Tensor], list[Tensor]]:
+        """The parameters that decay, and those that do not, as the optimizer numbers them."""
+        return [p for p in self.parameters() if p.dim() > 1], [p for p in self.parameters() if p.dim() <= 1]
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Sets the rate of this update: a function of its number, so there is nothing to save."""
@@ -263,8 +266,13 @@ class CharLanguageModel(LightningModule):
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Takes it back; `on_train_start` puts it in place, for Lightning draws random numbers until then."""
+        """Takes it back; `on_train_start` puts it in place, for Lightning draws random numbers until then.
+
+        Raises:
+            ValueError: it was not saved by a run of this model.
+        """
         saved = checkpoint["chargen"]
+        self._require_own(checkpoint["optimizer_states"], saved["carry"], saved.get("guard", {}).get("kept"))
         if not self.new_length:
             self.plan = Plan(**saved["plan"])
         self._generators = saved["generators"]
@@ -272,6 +280,26 @@ class CharLanguageModel(LightningModule):
         returns = self.guard.returns  # of the run, which may have gone back to a checkpoint from before
         self.guard = Guard(**saved.get("guard", {}))
         self.guard.returns = max(returns, self.guard.returns)
+
+    def _require_own(self, optimizer_states: list[Any], carry: States | None, window: Any) -> None:
+        """The fused step takes the shapes of a parameter's moments on trust, and would write beside them."""
+        matrices, vectors = self._by_decay()
+        (optimizer,) = optimizer_states
+        for number, parameter in enumerate([*matrices, *vectors]):
+            for name, value in optimizer["state"].get(number, {}).items():
+                shape = torch.Size() if name == "step" else parameter.shape
+                if value.shape != shape or not value.is_floating_point():
+                    raise ValueError(f"the optimizer's {name} has the shape {tuple(value.shape)}, not {tuple(shape)}")
+        H, num_states = self.model.settings.hidden_size, self.model.recurrence.cell.num_states
+        for state in carry or ():
+            if len(state) != num_states or any(part.dim() != 2 or part.shape[1] != H for part in state):
+                raise ValueError("the carry is not one of its layers")
+        if carry is not None and len(carry) != self.model.settings.num_layers:
+            raise ValueError(f"the carry has {len(carry)} layers, not {self.model.settings.num_layers}")
+        V = self.model.settings.vocab_size
+        for ids, least in zip(window[:2] if window else (), (0, IGNORED), strict=False):
+            if ids.dtype != torch.int64 or ids.shape != window[0].shape or ids.min() < least or ids.max() >= V:
+                raise ValueError("the guard has kept a window of another text")
 
     def on_train_start(self) -> None:
         """The last moment before the first window."""

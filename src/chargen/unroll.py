@@ -170,6 +170,7 @@ def unroll_native(
 
     Raises:
         IndexError: an id is no row of the table.
+        ValueError: the state is not one of these lanes.
     """
     table, ids = gates_x if isinstance(gates_x, Lookup) else (gates_x, None)
     inputs = (table, weight_hh, bias_hh, *state)
@@ -221,6 +222,8 @@ def _run(
     ids = None if ids is None else ids.contiguous()
     table, weight_hh, bias_hh, *state = inputs
     (T, B), H = (table.shape[:2] if ids is None else ids.shape), weight_hh.shape[1]
+    if len(state) != cell.num_states or any(part.shape != (B, H) for part in state):
+        raise ValueError(f"a state of shapes {[tuple(part.shape) for part in state]} for {B} lanes of {H} units")
     kernels = native.kernels()
     number = native.CELLS.index(cell.name)
     size = kernels.chargen_saved_size(number, T, B, H, keep)
