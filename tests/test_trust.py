@@ -94,6 +94,28 @@ def test_killed_thirty_times(launch: Launch, away: Path) -> None:
     kill_again_and_again(30, 12_000, launch, away)
 
 
+def test_a_second_interrupt_stops_at_once(launch: Launch, away: Path) -> None:
+    """The first waits for the update to end, which here is a whole pass; the checkpoint before stays as it was."""
+    (away / "t.txt").write_text("".join(chr(97 + (k * k) % 26) for k in range(200_000)), encoding="utf-8")
+    words = ("batch_size=1", "sequence_length=8", "trainer.limit_val_batches=0", "corpus.validation_fraction=0.01")
+    ends_well(launch("train", "t.txt", *TINY, *words, "run_dir=r"))
+    before, log = (away / "r" / "last.ckpt").read_bytes(), away / "r" / "metrics.csv"
+    begun = changed(log)
+    words = ("resume=r", "trainer.max_steps=100", "trainer.accumulate_grad_batches=1000000")
+    run = launch("train", *words, PYTHONUNBUFFERED="1")
+    until(begun, run)  # rows behind the checkpoint are cut when training is about to start
+    time.sleep(1.5)
+    run.send_signal(signal.SIGINT)
+    time.sleep(0.5)
+    assert run.poll() is None, run.communicate()
+    run.send_signal(signal.SIGINT)
+    out, err = run.communicate(timeout=60)
+    assert (run.returncode, err) == (130, b""), err.decode()
+    assert b"stopped at update 6 and saved; go on with" in out
+    assert (away / "r" / "last.ckpt").read_bytes() == before
+    assert not list((away / "r").glob(".*.tmp"))
+
+
 def test_a_moved_run_goes_on(chargen: Callable[..., tuple[int, str, str]], away: Path) -> None:
     (away / "t.txt").write_text(TEXT, encoding="utf-8")
     assert chargen("train", "t.txt", *TINY, "run_dir=runs/a")[0] == 0
