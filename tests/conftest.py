@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -19,6 +20,8 @@ settings.load_profile("ci" if os.environ.get("CI") else "default")
 
 ROOT = Path(__file__).resolve().parents[1]
 Launch = Callable[..., "subprocess.Popen[bytes]"]
+Figure = Callable[[str, int], None]
+FIGURES: Counter[str] = Counter()
 CELLS = ("rnn", "lstm", "gru")
 INSTRUCTION_SETS = native.instruction_sets(native.kernels()) if native.library() else []
 
@@ -39,6 +42,18 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip("no real corpora beside the repository")
     return folder
+
+
+@pytest.fixture
+def figure() -> Figure:
+    """Adds to a figure that is told at the end, such as `kills survived`; docs/TRUST.md has them."""
+    return lambda what, number: FIGURES.update({what: number})
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """The figures."""
+    for what, number in sorted(FIGURES.items()):
+        terminalreporter.write_line(f"{what}: {number:,}")
 
 
 @pytest.fixture

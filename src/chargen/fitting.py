@@ -237,6 +237,8 @@ class _Run:
             )
         loggers = [self.metrics, *extra]
         self.trainer = _trainer(trainer_settings, max_seconds, total_updates, callbacks, loggers, self.run_dir)
+        if self.trainer.precision == "64-true":
+            self.module.double()  # Lightning does so after it has loaded a checkpoint: into half of the digits
         leave_out_empty_hooks(callbacks, self.module)
 
     def advise(self, updates: int) -> str:
