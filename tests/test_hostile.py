@@ -202,6 +202,24 @@ def test_the_state_in_a_checkpoint_is_checked(
     assert message in refused(chargen("train", "resume=r", "trainer.max_steps=9"), away)
 
 
+def test_a_tensor_that_is_larger_than_its_file_is_refused(chargen: Chargen, away: Path) -> None:
+    """One number, seen from a terabyte of places: what looked at it would need as much memory."""
+    file = trained(chargen, away)
+    (away / "r" / "last.previous.ckpt").unlink(missing_ok=True)
+
+    def forge(content: dict[str, Any]) -> None:
+        content["hyper_parameters"]["model"].update(hidden_size=65536)
+        content["hyper_parameters"]["run"]["config"]["model"].update(hidden_size=65536)
+        weights = content["state_dict"]
+        for name, weight in weights.items():
+            sizes = [{8: 65536, 24: 3 * 65536}.get(size, size) for size in weight.shape]
+            weights[name] = torch.zeros(1).expand(sizes)
+
+    changed(file, forge)
+    for words in (("sample", "r/last.ckpt"), ("train", "resume=r", "trainer.max_steps=9")):
+        assert "truncated, damaged or not a checkpoint of plain data" in refused(chargen(*words), away)
+
+
 def test_where_a_pass_stands_is_checked(chargen: Chargen, away: Path) -> None:
     file = trained(chargen, away)
     (away / "r" / "last.previous.ckpt").unlink(missing_ok=True)

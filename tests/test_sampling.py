@@ -59,6 +59,29 @@ def test_it_is_a_distribution(logits: np.ndarray, choice: Choice) -> None:
     assert full[p > 0].max() == full.max()  # the likeliest is never cut
 
 
+@given(arrays(np.float32, st.integers(2, 20), elements=st.integers(-2, 2).map(float)), choices)
+def test_of_equals_those_that_come_first_are_kept(logits: np.ndarray, choice: Choice) -> None:
+    """So that a choice does not depend on how a sort happens to end: whatever is kept, all equals before it are."""
+    p = choice.probabilities(logits)
+    for value in set(logits.tolist()):
+        equals = p[logits == value]
+        assert (equals > 0).tolist() == sorted((equals > 0).tolist(), reverse=True)
+        assert len(set(equals[equals > 0].tolist())) <= 1
+
+
+largest = float(np.finfo(np.float32).max)
+
+
+@given(arrays(np.float32, 9, elements=st.sampled_from([-np.inf, -largest, -1.0, 0.0, largest])), choices)
+def test_it_is_a_distribution_at_the_ends(logits: np.ndarray, choice: Choice) -> None:
+    """Characters that are not to be written, and a network that is very sure."""
+    logits[3] = 0.0
+    p = choice.probabilities(logits)
+    assert p.sum() == pytest.approx(1)
+    assert not p[np.isneginf(logits)].any()
+    assert p[choice.draw(logits, np.random.default_rng(0))] > 0
+
+
 @given(logit_vectors, st.floats(0.05, 5))
 def test_temperature_is_the_closed_form(logits: np.ndarray, temperature: float) -> None:
     expected = torch.softmax(torch.tensor(logits, dtype=torch.double) / temperature, 0)

@@ -652,18 +652,24 @@ def plot(
 
     folder = run or newest()
     folder = folder.parent if folder.is_file() else folder
+    damaged = ValueError(f"{folder / 'metrics.csv'} is damaged: its rows are not what chargen writes")
     try:
         with open(folder / "metrics.csv", encoding="utf-8", newline="") as stream:
             rows = list(csv.DictReader(stream))
     except OSError:
         raise ValueError(f"{folder} holds no metrics.csv: give the folder of a run") from None
+    except (csv.Error, UnicodeDecodeError):
+        raise damaged from None
     try:
         from chargen.plots import learning_curve
     except ImportError:
         raise ValueError("drawing needs matplotlib: pip install 'chargen[plots]'") from None
 
     def column(name: str) -> tuple[list[float], list[float]]:
-        points = [(float(row["seconds"]), float(row[name])) for row in rows if row.get(name)]
+        try:
+            points = [(float(row["seconds"]), float(row[name])) for row in rows if row.get(name)]
+        except (KeyError, TypeError, ValueError):
+            raise damaged from None
         return [x for x, _ in points], [y for _, y in points]
 
     picture = output or folder / "curve.png"

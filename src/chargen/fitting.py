@@ -411,8 +411,12 @@ def _is_over(checkpoint: dict[str, Any], total_updates: int | None, new_length: 
 
 def _require_unfinished(run_dir: Path, checkpoint: dict[str, Any]) -> None:
     """A run that was stopped behind its last update is finished; one that was finished needs more updates."""
-    done, summary = checkpoint["global_step"], run_dir / "summary.json"
-    if summary.exists() and json.loads(summary.read_text(encoding="utf-8"))["updates"] >= done:
+    done = checkpoint["global_step"]
+    try:
+        finished = json.loads((run_dir / "summary.json").read_text(encoding="utf-8"))["updates"] >= done
+    except (OSError, ValueError, LookupError, TypeError):
+        finished = False
+    if finished:
         raise ValueError(
             f"the run is complete at {done:,} updates; to go on, give it more, "
             f"such as trainer.max_steps={2 * done}, or a longer trainer.max_time"

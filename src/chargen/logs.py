@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -88,11 +89,18 @@ class MetricsFile(Logger):
             writer.writerow(row)
 
     def cut_behind(self, update: int, keep_events: bool = False) -> None:
-        """Drops the rows of updates that were lost; of a run that goes back by itself, what went wrong is kept."""
+        """Drops the rows of updates that were lost; of a run that goes back by itself, what went wrong is kept.
+
+        Raises:
+            ValueError: it is not what chargen writes.
+        """
         if not self.path.exists():
             return
-        with open(self.path, encoding="utf-8", newline="") as stream:
-            rows = [row for row in csv.DictReader(stream) if (row["update"] or "x").isdigit()]
+        try:
+            with open(self.path, encoding="utf-8", newline="") as stream:
+                rows = [row for row in csv.DictReader(stream) if re.fullmatch("[0-9]{1,18}", row["update"] or "")]
+        except (csv.Error, KeyError, UnicodeDecodeError):
+            raise ValueError(f"{self.path} is damaged: move it away, and a new one is begun") from None
         kept = (
             row for row in rows if int(row["update"]) <= update or (keep_events and any(row.get(e) for e in EVENTS))
         )

@@ -91,16 +91,21 @@ def load_checkpoint(file: Path) -> dict[str, Any]:
     try:
         _require_nothing_packed(file)
         checkpoint = torch.load(file, map_location="cpu", weights_only=True)
-        saved = checkpoint["chargen"]
-        version = saved["format_version"]
+        _require_plain(checkpoint)
+        version = checkpoint["chargen"]["format_version"]
+        if type(version) is not int:
+            raise TypeError
         later, earlier = version > FORMAT_VERSION, version < FORMAT_VERSION
         for keys, kind in _PARTS:
             part: Any = checkpoint
             for key in keys:
+                if not isinstance(part, dict):
+                    raise TypeError
                 part = part[key]
             if not isinstance(part, kind):
                 raise TypeError
-        if not all(isinstance(weight, torch.Tensor) for weight in checkpoint["state_dict"].values()):
+        weights = checkpoint["state_dict"].values()
+        if not all(isinstance(weight, torch.Tensor) and weight.is_floating_point() for weight in weights):
             raise TypeError
     except (KeyError, TypeError, IndexError):
         raise ValueError(f"{file} is a checkpoint of another program: give a {CHECKPOINT} of chargen") from None
@@ -124,6 +129,23 @@ def _require_nothing_packed(file: Path) -> None:
     with zipfile.ZipFile(file) as archive:
         if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
             raise zipfile.BadZipFile("packed members")
+
+
+def _require_plain(value: Any) -> None:
+    """Tensors may stand in a file as views that are far larger than what is stored of them; chargen writes none."""
+    import torch
+
+    if isinstance(value, torch.Tensor):
+        if value.layout != torch.strided or value.is_quantized or value.device.type != "cpu":
+            raise ValueError(f"a tensor of {value.layout} on {value.device}")
+        if value.numel() * value.element_size() > value.untyped_storage().nbytes():
+            raise ValueError(f"a tensor of shape {tuple(value.shape)} is larger than what is stored of it")
+    elif isinstance(value, dict):
+        for part in value.values():
+            _require_plain(part)
+    elif isinstance(value, (list, tuple)):
+        for part in value:
+            _require_plain(part)
 
 
 def undamaged(file: Path) -> tuple[Path, dict[str, Any], str]:

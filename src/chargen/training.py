@@ -288,7 +288,7 @@ class CharLanguageModel(LightningModule):
         for number, parameter in enumerate([*matrices, *vectors]):
             for name, value in optimizer["state"].get(number, {}).items():
                 shape = torch.Size() if name == "step" else parameter.shape
-                if value.shape != shape or not value.is_floating_point():
+                if value.shape != shape or not value.is_floating_point() or not value.is_contiguous():
                     raise ValueError(f"the optimizer's {name} has the shape {tuple(value.shape)}, not {tuple(shape)}")
         H, num_states = self.model.settings.hidden_size, self.model.recurrence.cell.num_states
         for state in carry or ():
