@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from pathlib import Path
 from typing import Any
 
@@ -49,9 +50,23 @@ def test_updates_fit_into_what_is_left() -> None:
     assert updates_that_fit(0.001, 10.0, 0.0) == 1
 
 
+class FiftyPerSecond(Timer):
+    """A clock by which every update takes as long, however busy the machine is."""
+
+    updates = 0
+
+    def on_train_batch_end(self, trainer: Any, *args: Any, **named: Any) -> None:
+        self.updates = trainer.global_step
+        super().on_train_batch_end(trainer, *args, **named)
+
+    def time_elapsed(self, stage: Any = None) -> float:
+        return self.updates / 50
+
+
 def test_a_run_given_a_time_learns_its_length(tmp_path: Path) -> None:
     """The length is measured, kept in the checkpoint, and the cosine comes to its end."""
-    module, clock, said, watch = module_for("gru", None), Timer(duration={"seconds": 2}, verbose=False), [], Watch()
+    module, clock = module_for("gru", None), FiftyPerSecond(duration={"seconds": 2}, verbose=False)
+    said, watch = [], Watch()
     schedule, save = Schedule(clock, 2.0, None, said.append, str), Save(tmp_path / "last.ckpt")
     settings = {"max_steps": -1, "val_check_interval": 30, "check_val_every_n_epoch": None}
     trainer = run(module, tmp_path, clock, schedule, watch, save, **settings)
@@ -61,7 +76,7 @@ def test_a_run_given_a_time_learns_its_length(tmp_path: Path) -> None:
     assert len(said) == 1
     rates = [seen["rate"] for seen in watch.seen]
     assert max(rates) == 0.01
-    assert rates[-1] < 0.005  # the cosine is past its middle, however busy the machine
+    assert rates[-1] < 0.002
     saved = torch.load(tmp_path / "last.ckpt", weights_only=True)
     again = module_for("gru", None)
     again.on_load_checkpoint(saved)
@@ -115,6 +130,23 @@ def test_the_best_weights_are_kept(tmp_path: Path) -> None:
     assert len(scores) == 6
     assert keep.best == pytest.approx(min(scores), abs=1e-4)
     assert (tmp_path / "samples.txt").read_text(encoding="utf-8").count("=== update ") == 6
+
+
+def test_a_score_counts_when_its_weights_are_on_the_disk(tmp_path: Path) -> None:
+    """Or a resumed run would hold on to weights that nobody has."""
+    module, clock, said = module_for("gru", 8), Timer(verbose=False), []
+    module.run = {"first_id": 2}
+    (tmp_path / "blocked").touch()
+    keep = KeepBest(tmp_path / "blocked" / "r", clock, 0, said.append)
+    run(module, tmp_path, clock, keep, val_check_interval=4, check_val_every_n_epoch=None)
+    assert math.isfinite(keep.best)
+    assert keep.state_dict() == {"best": math.inf}
+    assert "going on, and trying again later" in " ".join(said)
+    (tmp_path / "blocked").unlink()
+    keep.on_train_end(None, module)  # type: ignore[arg-type]
+    assert keep.state_dict() == {"best": keep.best}
+    assert Portable.load(keep.run_dir / "model.safetensors").notes["validation_estimate_nats_per_char"] == keep.best
+    assert keep.error == ""
 
 
 def test_a_better_model_on_disk_survives_a_crash(tmp_path: Path) -> None:

@@ -6,6 +6,8 @@ import csv
 import io
 import itertools
 import math
+import re
+import signal
 import statistics
 from collections.abc import Callable
 from pathlib import Path
@@ -287,6 +289,25 @@ def test_a_return_goes_on_from_the_last_checkpoint_at_half_the_rate(
         assert rate == pytest.approx(0.02 * min(1, update / 6) * cosine * halved, rel=1e-4), update
     assert len([row for row in rows if row["left_out"]]) == PATIENCE
     assert [row["update"] for row in rows if row["returns"]] == ["59"]
+
+
+def test_a_run_that_is_told_to_stop_does_not_return(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The signal comes with the last update that the guard has patience for; it is answered, not lost."""
+    judged = CharLanguageModel._is_good
+
+    def poisoned(module: CharLanguageModel, norm: torch.Tensor) -> bool:
+        if module.guard.streak == PATIENCE - 1:
+            signal.raise_signal(signal.SIGTERM)
+        return judged(module, norm * math.inf if module.global_step >= 50 else norm)
+
+    monkeypatch.setattr(CharLanguageModel, "_is_good", poisoned)
+    with pytest.raises(SystemExit) as stopped:
+        train(settings_for(tmp_path, PLAY * 100, save_every_updates=40))
+    said, rows = train.last  # type: ignore[attr-defined]
+    assert stopped.value.code == 128 + signal.SIGTERM
+    assert re.search(r"stopped at update 59 and saved as of update 4\d; go on with\n  chargen train resume=", said)
+    assert "with half the learning rate" not in said
+    assert not [row for row in rows if row["returns"]]
 
 
 def test_which_checkpoint_a_run_returns_to(chargen: Callable[..., tuple[int, str, str]], away: Path) -> None:
