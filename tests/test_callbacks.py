@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import Figure
 from lightning.pytorch.callbacks import Callback, Timer
 from rich.console import Console
 from test_training import Crash, Watch, corpus, module_for, run
@@ -211,7 +212,7 @@ def test_a_failed_checkpoint_leaves_the_one_before(tmp_path: Path) -> None:
     assert [f.name for f in tmp_path.iterdir()] == ["last.ckpt"]
 
 
-def test_a_flipped_bit_in_a_checkpoint_is_noticed(tmp_path: Path) -> None:
+def test_a_flipped_bit_in_a_checkpoint_is_noticed(tmp_path: Path, figure: Figure) -> None:
     """Any of them; and the checkpoint before stays beside the new one."""
     file = tmp_path / "last.ckpt"
     for number in (1, 2):
@@ -224,6 +225,7 @@ def test_a_flipped_bit_in_a_checkpoint_is_noticed(tmp_path: Path) -> None:
         flipped[bit // 8] ^= 1 << bit % 8
         file.write_bytes(flipped)
         assert not is_sealed(file), bit
+    figure("bit flips noticed", 8 * len(content))
     file.write_bytes(b"short")
     assert not is_sealed(file)
 

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from conftest import FIGURES
 from test_cli import TEXT, TINY, write_model
 
 from chargen.corpus import _NoDowngrade, fetch
@@ -41,6 +42,7 @@ def refused(result: tuple[int, str, str], away: Path) -> str:
     assert (code, err.count("\n")) == (2, 1), err
     assert err.startswith("chargen: ")
     assert not (away / "opened").exists()
+    FIGURES.update({"hostile files refused": 1})
     return err
 
 

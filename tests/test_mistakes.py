@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import ROOT, Launch
+from conftest import ROOT, Figure, Launch
 from test_cli import TEXT, TINY, write_model
 
 from chargen.corpus import read_articles
@@ -202,7 +202,7 @@ def contents(away: Path) -> dict[Path, tuple[int, bytes]]:
     [*SETTINGS, *FILES, *ELSEWHERE],
     ids=lambda part: part if isinstance(part, str) else " ".join(part),
 )
-def test_mistakes(words: list[str], message: str, chargen: Chargen, away: Path) -> None:
+def test_mistakes(words: list[str], message: str, chargen: Chargen, away: Path, figure: Figure) -> None:
     before = prepared(away)
     code, out, err = chargen(*words)
     assert code == 2, out
@@ -216,6 +216,7 @@ def test_mistakes(words: list[str], message: str, chargen: Chargen, away: Path) 
         assert all(file.parent == away / "runs" or file.name in ("multirun.yaml", "0") for file in new)
         after = {file: content for file, content in after.items() if file not in new}
     assert after == before
+    figure("mistakes answered", 1)
 
 
 def may_read_nothing() -> None:

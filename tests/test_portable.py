@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import Figure
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
@@ -57,7 +58,7 @@ def test_every_truncation_is_refused(tmp_path: Path) -> None:
             Portable.load(tmp_path / "m.safetensors")
 
 
-def test_a_flipped_bit_is_noticed(tmp_path: Path) -> None:
+def test_a_flipped_bit_is_noticed(tmp_path: Path, figure: Figure) -> None:
     """One in each byte of the file, whichever."""
     file = tmp_path / "m.safetensors"
     portable().save(file)
@@ -68,6 +69,7 @@ def test_a_flipped_bit_is_noticed(tmp_path: Path) -> None:
         file.write_bytes(flipped)
         with pytest.raises(ValueError, match=r"m\.safetensors"):
             Portable.load(file)
+    figure("bit flips noticed", len(content))
 
 
 def test_other_files_are_refused(tmp_path: Path) -> None:
