@@ -233,6 +233,24 @@ def test_where_a_pass_stands_is_checked(chargen: Chargen, away: Path) -> None:
     assert "a position of -3 in a pass" in refused(chargen("train", "resume=r", "trainer.max_steps=9"), away)
 
 
+@pytest.mark.parametrize("command", ["evaluate", "train"])
+def test_another_text_is_not_copied(command: str, chargen: Chargen, away: Path) -> None:
+    """A file could name a text that only its reader may read, and a folder that everyone may."""
+    file = trained(chargen, away)
+    (away / "r" / "last.previous.ckpt").unlink(missing_ok=True)
+    (away / "secret.txt").write_text("secret " * 500)
+
+    def forge(content: dict[str, Any]) -> None:
+        config = content["hyper_parameters"]["run"]["config"]
+        config["corpus"].update(path=str(away / "secret.txt"))
+        config["data_dir"] = str(away / "open")
+
+    changed(file, forge)
+    words = ("evaluate", "r/last.ckpt") if command == "evaluate" else ("train", "resume=r", "trainer.max_steps=9")
+    assert "the text of corpus text has changed since the run" in refused(chargen(*words), away)
+    assert not (away / "open").exists()
+
+
 FOREIGN = {"url": "https://example.org/keys", "file": "authorized_keys", "size": 3, "sha256": "0" * 64}
 
 

@@ -150,15 +150,15 @@ def train(context: typer.Context) -> None:
         overrides = list(composition.overrides.task)
         sweeping = composition.mode == RunMode.MULTIRUN
         settings = cast(dict[str, Any], OmegaConf.to_container(composed, resolve=True))
-        new_length = False
+        new_length, learned = False, None
         if settings["resume"]:
             if sweeping:
                 raise ValueError("resume goes on with one run: leave out -m")
-            settings, new_length = _resumed(settings, overrides)
+            settings, new_length, learned = _resumed(settings, overrides)
         if sweeping:
             settings["run_dir"] += f"/{composition.job.num}"
             print(f"\n[{composition.job.num}] {' '.join(overrides)}")
-        score = _train(settings, new_length, program)
+        score = _train(settings, new_length, program, learned)
         results.append((score, settings["run_dir"], " ".join(override.lstrip("+") for override in overrides)))
         return score
 
@@ -241,8 +241,11 @@ _MAY_CHANGE = ("early_stopping", "logger", "save_every_minutes", "save_every_upd
 """What does not change what is learned, or says how long; with all of `trainer`."""
 
 
-def _resumed(given: dict[str, Any], overrides: list[str]) -> tuple[dict[str, Any], bool]:
-    """The settings of the run to go on with, changed by what may change, and whether its length is among that."""
+def _resumed(given: dict[str, Any], overrides: list[str]) -> tuple[dict[str, Any], bool, str]:
+    """The settings of the run to go on with, changed by what may change; whether its length is among that.
+
+    The last is the digest of the text that it learns from.
+    """
     from chargen.config import read
     from chargen.runs import CHECKPOINT, undamaged
 
@@ -273,10 +276,11 @@ def _resumed(given: dict[str, Any], overrides: list[str]) -> tuple[dict[str, Any
             settings[outer][inner] = given[outer][inner]
         else:
             settings[outer] = given[outer]
-    return {**settings, "resume": str(file), "run_dir": str(file.parent)}, new_length
+    learned = checkpoint["hyper_parameters"]["run"]["corpus"]["sha256"]
+    return {**settings, "resume": str(file), "run_dir": str(file.parent)}, new_length, learned
 
 
-def _train(settings: dict[str, Any], new_length: bool, program: str) -> float | None:
+def _train(settings: dict[str, Any], new_length: bool, program: str, learned: str | None) -> float | None:
     """Checks the settings, encodes the corpus and trains."""
     from chargen.config import read
 
@@ -303,7 +307,7 @@ def _train(settings: dict[str, Any], new_length: bool, program: str) -> float | 
     settings = {**settings, "corpus": dict(settings["corpus"]), "data_dir": _absolute(settings["data_dir"])}
     if path := settings["corpus"]["path"]:
         settings["corpus"]["path"] = _absolute(path) if isinstance(path, str) else [_absolute(one) for one in path]
-    corpus = prepare(folder=Path(settings["data_dir"]), **settings["corpus"])  # which shows how far it is
+    corpus = prepare(folder=Path(settings["data_dir"]), learned=learned, **settings["corpus"])
     several = f", {corpus.num_articles:,} articles" if corpus.num_articles > 1 else ""
     console.print(
         f"corpus {corpus.name}: {len(corpus.ids):,} characters, {len(corpus.tokenizer.symbols):,} symbols{several}; "
@@ -610,12 +614,10 @@ def _learned_from(portable: Portable, needed_by: str = "") -> Corpus:
     try:
         config = read(config)
         _require_nothing_foreign(config)
-        corpus = prepare(folder=Path(config.data_dir), **asdict(config.corpus))
+        learned = str(portable.notes.get("corpus", {}).get("sha256"))
+        return prepare(folder=Path(config.data_dir), learned=learned, **asdict(config.corpus))
     except ValueError as error:
         raise ValueError(f"{error}; or {without}") from None
-    if corpus.sha256 != portable.notes.get("corpus", {}).get("sha256"):
-        raise ValueError(f"the text of corpus {corpus.name} has changed since the run: {without}")
-    return corpus
 
 
 def _require_nothing_foreign(config: TrainConfig) -> None:

@@ -109,6 +109,7 @@ def prepare(
     normalize_unicode: bool = False,
     validation_fraction: float = 0.1,
     split: Literal["contiguous", "article"] = "contiguous",
+    learned: str | None = None,
 ) -> Corpus:
     """Finds a corpus, encodes it if that has not been done, and maps it into memory.
 
@@ -126,6 +127,7 @@ def prepare(
         normalize_unicode: Unicode NFC.
         validation_fraction: the last part of the ids, held out.
         split: `contiguous` cuts at that very id, `article` at the end of the article around it.
+        learned: the digest of the text that a run has learned from; another one is not even encoded.
 
     Raises:
         ValueError: there is no such text, or it cannot be read as described. The message says
@@ -165,6 +167,8 @@ def prepare(
             def articles() -> Generator[Article, None, None]:
                 return (article for file in files for article in read_articles(file, **cleaning, advance=advance))
 
+        if learned not in (None, digest):
+            raise ValueError(f"the text of corpus {name} has changed since the run: start a new one")
         shape = {"version": FORMAT_VERSION, "text": digest, "kinds": ["".join(f.suffixes[-2:]) for f in files]}
         key = hashlib.sha256(json.dumps({**shape, **cleaning, "min_count": min_count}).encode()).hexdigest()
         home = folder / "encoded" / key[:20]
