@@ -23,7 +23,7 @@ from test_cli import TEXT, TINY, write_model
 
 from chargen.corpus import _NoDowngrade, fetch
 from chargen.files import opened, owned, seal, whole
-from chargen.portable import Portable
+from chargen.portable import FORMAT_VERSION, Portable
 from chargen.tokenizer import MOST_JSON, Tokenizer
 
 Chargen = Callable[..., tuple[int, str, str]]
@@ -148,6 +148,21 @@ def test_a_run_of_before_weights_were_dropped_goes_on(chargen: Chargen, away: Pa
     changed(file, forget)
     code, _, err = chargen("train", "resume=r", "trainer.max_steps=9")
     assert (code, err) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("version", "message"),
+    [
+        (FORMAT_VERSION - 1, f"was written by an earlier chargen, in format {FORMAT_VERSION - 1}: start a new run, or"),
+        (FORMAT_VERSION + 1, "was written by a later chargen: update with pip install -U chargen"),
+        ("2", "of another program"),
+    ],
+)
+def test_checkpoints_of_other_versions_say_so(version: object, message: str, chargen: Chargen, away: Path) -> None:
+    file = trained(chargen, away)
+    (away / "r" / "last.previous.ckpt").unlink(missing_ok=True)
+    changed(file, lambda content: content["chargen"].update(format_version=version))
+    assert message in refused(chargen("train", "resume=r", "trainer.max_steps=9"), away)
 
 
 def each(change: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[Any], Any]:
