@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import os
 import pickle
-import pty
+import shutil
 import subprocess
 import sys
 import urllib.request
 import zipfile
+from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,12 +20,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import FIGURES
+from conftest import FIGURES, Launch
+from safetensors import safe_open
+from safetensors.torch import save_file
 from test_cli import TEXT, TINY, write_model
+from test_corpus import Host, get, host  # noqa: F401  # a fixture
 
 from chargen.corpus import _NoDowngrade, fetch
 from chargen.files import opened, owned, seal, whole
-from chargen.portable import FORMAT_VERSION, Portable
+from chargen.portable import ESTIMATE, FORMAT_VERSION, Portable, _digest
 from chargen.tokenizer import MOST_JSON, Tokenizer
 
 Chargen = Callable[..., tuple[int, str, str]]
@@ -165,6 +170,25 @@ def test_checkpoints_of_other_versions_say_so(version: object, message: str, cha
     assert message in refused(chargen("train", "resume=r", "trainer.max_steps=9"), away)
 
 
+KEPT = ((torch.zeros(8, 8),),)
+"""A state of the small model: one layer, eight lanes, eight units."""
+
+
+def doubled(times: int) -> list[Any]:
+    """A few hundred bytes in a file; in a list of lists, more than there are atoms."""
+    value: list[Any] = []
+    for _ in range(times):
+        value = [value, value]
+    return value
+
+
+def hidden(weights: dict[str, Any]) -> dict[str, Any]:
+    """A dictionary that says it is empty: an unpickled one may have attributes of its own."""
+    found = OrderedDict(weights)
+    found.values = OrderedDict  # type: ignore[method-assign, assignment]
+    return found
+
+
 def each(change: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[Any], Any]:
     """`change` of the state of every layer."""
     return lambda states: tuple(tuple(change(part) for part in state) for state in states)
@@ -175,6 +199,12 @@ def each(change: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[Any], Any]
     [
         (("optimizer_states", 0, "state", 0, "exp_avg"), lambda mean: torch.zeros(3), "exp_avg has the shape (3,)"),
         (("optimizer_states", 0, "state", 1, "exp_avg_sq"), lambda mean: mean.int(), "exp_avg_sq has the shape"),
+        (
+            ("optimizer_states", 0, "param_groups", 0, "params"),
+            lambda numbers: numbers[::-1],
+            "are not those of the model",
+        ),
+        (("optimizer_states", 0, "state"), lambda state: {k + 90: v for k, v in state.items()}, "are not those of the"),
         (("optimizer_states", 0, "state", 2, "step"), lambda step: torch.zeros(5), "step has the shape (5,)"),
         (("optimizer_states",), lambda states: [], "damaged or forged"),
         (("optimizer_states", 0, "param_groups"), lambda groups: "none", "damaged or forged"),
@@ -185,6 +215,16 @@ def each(change: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[Any], Any]
         (("chargen", "carry"), lambda carry: "sugar", "damaged or forged"),
         (("chargen", "guard", "kept"), lambda kept: (kept[0] + 1000, *kept[1:]), "a window of another text"),
         (("chargen", "guard", "kept"), lambda kept: (kept[0], kept[1][:, :1], *kept[2:]), "a window of another text"),
+        (
+            ("chargen", "guard", "kept"),
+            lambda kept: (*kept[:3], 0, kept[4]),
+            "the guard has kept no window of this run",
+        ),
+        (
+            ("chargen", "guard", "kept"),
+            lambda kept: (*kept[:4], each(torch.Tensor.double)(KEPT)),
+            "the guard has kept no",
+        ),
         (("chargen", "guard", "mean"), lambda mean: "mean", "damaged or forged"),
         (("chargen", "guard"), lambda guard: {"dog": 1}, "damaged or forged"),
         (("chargen", "plan"), lambda plan: {**plan, "total": "all"}, "of another program"),
@@ -192,6 +232,19 @@ def each(change: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[Any], Any]
         (("chargen", "generators", "numpy"), lambda state: ("MT19937", [1], 1, 0, 0.0), "damaged or forged"),
         (("loops", "fit_loop"), lambda loop: "round", "damaged or forged"),
         (("callbacks", "KeepBest"), lambda state: "best", "damaged or forged"),
+        (("callbacks", "KeepBest", "best"), lambda best: "best", "a score of best"),
+        (("callbacks", "Timer", "time_elapsed", "train"), lambda seconds: float("inf"), "of another program"),
+        (("callbacks", "Timer", "time_elapsed", "train"), lambda seconds: float("nan"), "of another program"),
+        (("state_dict",), lambda weights: {**weights, "y": torch.zeros(1)}, "of another program"),
+        (("state_dict",), lambda weights: {**weights, 3: torch.zeros(1)}, "of another program"),
+        (("state_dict", "model.head.bias"), lambda bias: torch.nn.Parameter(bias).detach().requires_grad_(), "damaged"),
+        (("state_dict",), lambda weights: hidden(weights), "plain data"),
+        (("hyper_parameters", "run", "config"), lambda config: {**config, 3: 4}, "plain data"),
+        (("hyper_parameters", "run", "config", "trainer"), lambda t: {**t, "devices": torch.zeros(3)}, "plain data"),
+        (("hyper_parameters", "run", "config", "trainer"), lambda t: {**t, "devices": doubled(60)}, "plain data"),
+        (("hyper_parameters", "run", "config", "trainer"), lambda t: {**t, "strategy": "ddp"}, "trainer.strategy=ddp"),
+        (("hyper_parameters", "run", "config", "trainer"), lambda t: {**t, "num_nodes": 2}, "trainer.num_nodes=2"),
+        (("hyper_parameters", "run", "config", "sample_length"), lambda length: 10**12, "must be at most a million"),
         (("callbacks", "Timer"), lambda state: {"time_elapsed": {"train": "long"}}, "of another program"),
         (("state_dict",), lambda weights: {"model.head.bias": 3}, "of another program"),
         (("hyper_parameters", "run"), lambda run: {**run, "corpus": "mine"}, "of another program"),
@@ -284,7 +337,13 @@ def test_a_file_has_nothing_fetched(command: str, chargen: Chargen, away: Path) 
     words = ("evaluate", "r/last.ckpt") if command == "evaluate" else ("train", "resume=r", "trainer.max_steps=9")
     err = refused(chargen(*words), away)
     assert "the run learned from https://example.org/keys, which chargen does not fetch on the word of a file" in err
-    assert f"put it at {away}/secrets/authorized_keys" in err
+    assert f"put it at {away}/data/authorized_keys" in err
+    if command == "train":  # nor where it is typed, and the stranger's own folder holds a file of that name
+        (away / "secrets").mkdir()
+        (away / "secrets" / "authorized_keys").write_text("decoy")
+        err = refused(chargen(*words, "data_dir=typed"), away)
+        assert f"put it at {away}/typed/authorized_keys" in err or "put it at typed/authorized_keys" in err
+        shutil.rmtree(away / "secrets")
     assert not (away / "secrets").exists()
 
 
@@ -303,6 +362,150 @@ def test_a_file_the_user_has_put_there_is_used(chargen: Chargen, away: Path) -> 
     code, out, err = chargen("evaluate", "r/last.ckpt")
     assert (code, err) == (0, "")
     assert "streaming" in out
+    (away / "secrets").rename(away / "elsewhere")
+    code, _, err = chargen("train", "resume=r", "trainer.max_steps=9", "data_dir=elsewhere")
+    assert (code, err) == (0, "")
+
+
+def test_data_goes_into_no_folder_of_a_strangers_choice(chargen: Chargen, away: Path) -> None:
+    file = trained(chargen, away)
+    changed(file, lambda content: content["hyper_parameters"]["run"]["config"].update(data_dir=str(away / "chosen")))
+    for words in (("evaluate", "r/last.ckpt"), ("train", "resume=r", "trainer.max_steps=9")):
+        code, _, err = chargen(*words)
+        assert (code, err) == (0, "")
+    assert not (away / "chosen").exists()
+
+
+def test_nothing_is_sent_to_others_on_the_word_of_a_file(chargen: Chargen, away: Path) -> None:
+    file = trained(chargen, away)
+    changed(file, lambda content: content["hyper_parameters"]["run"]["config"].update(logger="wandb"))
+    code, _, err = chargen("train", "resume=r", "trainer.max_steps=9")
+    assert (code, err) == (0, "chargen: the run was logged by wandb: write logger=wandb to go on so\n")
+
+
+def test_a_score_from_a_stranger_is_not_to_be_beaten(chargen: Chargen, away: Path) -> None:
+    """A model in the run's folder that is not of this run is written over, however good it says it is."""
+    trained(chargen, away)
+    for notes in ({}, {"corpus": {"sha256": "0" * 64}}):
+        write_model(away / "r", validation_estimate_nats_per_char=0.0, **notes)
+        more = len(list(away.glob("r/*"))) * 7 + len(notes)
+        code, _, err = chargen("train", "resume=r", f"trainer.max_steps={more}", "trainer.val_check_interval=5")
+        assert (code, err) == (0, "")
+        found = Portable.load(away / "r" / "model.safetensors")
+        assert found.notes[ESTIMATE] > 0
+        assert len(found.notes["corpus"]["sha256"]) == 64 != found.notes["corpus"]["sha256"].count("0")
+        more += 1
+
+
+def test_another_precision_is_not_blamed_on_the_file(chargen: Chargen, away: Path) -> None:
+    trained(chargen, away)
+    err = refused(chargen("train", "resume=r", "trainer.max_steps=9", "trainer.precision=64-true"), away)
+    assert "or does not fit what was changed" in err
+
+
+@pytest.mark.parametrize("name", [".owner", "metrics.csv", "summary.json", "model.safetensors", "samples.txt"])
+@pytest.mark.parametrize("kind", ["pipe", "link to a pipe", "brackets"])
+def test_files_that_are_none(name: str, kind: str, launch: Launch, away: Path) -> None:
+    """Nobody is kept waiting at a pipe, and nothing goes into it."""
+    (away / "t.txt").write_text(TEXT, encoding="utf-8")
+    assert launch("train", "t.txt", *TINY, "run_dir=r").wait(timeout=60) == 0
+    (away / "r" / name).unlink(missing_ok=True)
+    os.mkfifo(away / "pipe")
+    if kind == "pipe":
+        (away / "pipe").rename(away / "r" / name)
+    elif kind == "brackets":
+        (away / "r" / name).write_text("[" * 200_000)
+    else:
+        (away / "r" / name).symlink_to(away / "pipe")
+    words = [("train", "resume=r", "trainer.max_steps=9")]
+    words += {"metrics.csv": [("plot", "r")], "model.safetensors": [("sample", "r", "--length", "3")]}.get(name, [])
+    for command in words[::-1]:
+        run = launch(*command)
+        assert run.wait(timeout=60) in (0, 2)
+        assert run.stderr
+        assert run.stderr.read().count(b"\n") == (run.returncode == 2)
+
+
+def test_a_file_of_many_files_of_the_same_bytes_is_refused(chargen: Chargen, away: Path) -> None:
+    """A thousand entries in the directory, each of them the whole: megabytes that come to gigabytes."""
+    file = trained(chargen, away)
+    with zipfile.ZipFile(file) as there, zipfile.ZipFile(away / "many.ckpt", "w") as many:
+        for member in there.infolist():
+            many.writestr(member.filename, there.read(member))
+        largest = max(many.infolist(), key=lambda member: member.file_size)
+        many.filelist += [largest] * 1000
+    seal(away / "many.ckpt")
+    assert "not a checkpoint of plain data (BadZipFile)" in refused(chargen("sample", "many.ckpt"), away)
+
+
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float8_e4m3fn, torch.complex64, torch.float64, torch.bool])
+def test_weights_of_other_types_are_refused(kind: torch.dtype, chargen: Chargen, away: Path) -> None:
+    portable = Portable.load(write_model(away / "r") / "model.safetensors")
+    with safe_open(away / "r" / "model.safetensors", framework="numpy") as opened_:
+        header = opened_.metadata()
+    weights = {name: torch.from_numpy(weight) for name, weight in portable.weights.items()}
+    weights["head.bias"] = weights["head.bias"].to(kind)
+    header.pop("sha256")
+    try:
+        digest = _digest(header, {name: weight.numpy() for name, weight in weights.items()})
+    except TypeError:
+        digest = "of what numpy does not have"
+    save_file(weights, away / "r" / "model.safetensors", {**header, "sha256": digest})
+    refused(chargen("sample", "r"), away)
+
+
+def test_a_tokenizer_that_knows_more_than_the_model(chargen: Chargen, away: Path) -> None:
+    portable = Portable.load(write_model(away / "r") / "model.safetensors")
+    (away / "t.txt").write_text(TEXT, encoding="utf-8")
+    tokenizer = Tokenizer(TEXT).to_json()
+    Portable(portable.weights, portable.settings, tokenizer, portable.notes).save(away / "r" / "model.safetensors")
+    assert "do not fit its tokenizer" in refused(chargen("evaluate", "r", "--text", "t.txt"), away)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        {"type": "BPE", "vocab": {"a": 0}, "merges": [], "continuing_subword_prefix": "x\u00e9"},
+        {"type": "Unigram", "vocab": [["a", 0.0]] * 1000, "unk_id": 0},
+        {"type": "WordLevel", "vocab": [["a", 0]], "unk_token": "[UNK]"},
+        "WordLevel",
+    ],
+    ids=str,
+)
+def test_tokenizers_of_other_kinds_are_refused(model: object) -> None:
+    """Before the package builds them, which panics over some."""
+    with pytest.raises(ValueError, match=r"not a tokenizer\.json of chargen"):
+        Tokenizer.from_json(json.dumps({**json.loads(Tokenizer("a").to_json()), "model": model}))
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_archives_packed_in_other_ways_are_refused(method: int, away: Path) -> None:
+    """Two kilobytes of them come to gigabytes in one reading."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", method) as archive:
+        archive.writestr("x", bytes(1000))
+    with pytest.raises(ValueError, match="packed in a way that may come to anything"):
+        put(packed.getvalue(), away / "data" / "x.zip")
+
+
+def test_an_archive_that_has_been_unpacked_is_not_needed(chargen: Chargen, away: Path) -> None:
+    file = trained(chargen, away)
+
+    def forge(content: dict[str, Any]) -> None:
+        content["hyper_parameters"]["run"]["config"]["corpus"].update(FOREIGN, path=None, file="x.zip")
+
+    changed(file, forge)
+    (away / "data" / "x").write_text(TEXT)
+    code, _, err = chargen("evaluate", "r/last.ckpt")
+    assert (code, err) == (0, "")
+
+
+def test_names_of_files_do_not_steer_a_terminal(chargen: Chargen, away: Path) -> None:
+    (away / "a\x1b[31m.txt").write_text(TEXT + "\u4e2d")
+    code, out, _ = chargen("doctor", "a\x1b[31m.txt")
+    assert code == 0
+    assert "\u241b[31m.txt:61:1" in out
+    assert "\x1b" not in out
 
 
 @pytest.mark.parametrize(
@@ -360,6 +563,8 @@ def test_a_name_of_a_megabyte_is_not_shown_whole(chargen: Chargen, away: Path) -
 def test_what_is_written_does_not_steer_a_terminal(away: Path) -> None:
     """A model that has learned, or was given, escape sequences; a file gets them as they are."""
     write_model(away / "r", "\x1b\x07\x9b\x7f")
+    import pty
+
     words = [sys.executable, "-m", "chargen", "sample", "r", "--length", "50", "--seed", "1"]
     ours, theirs = pty.openpty()
     subprocess.run(words, stdout=theirs, check=True)
@@ -441,13 +646,14 @@ def test_a_damaged_archive_is_refused(away: Path) -> None:
         put(bytes(content), away / "data" / "x.zip")
 
 
-def test_links_in_the_folder_of_downloads(away: Path) -> None:
+def test_links_in_the_folder_of_downloads(host: type[Host], away: Path) -> None:
     """One that a half-finished download would be written through is refused; one to the right file is read."""
     (away / "precious").write_text("mine")
     (away / "data").mkdir()
     (away / "data" / "x.txt.part").symlink_to("../precious")
-    with pytest.raises(ValueError, match=r"cannot fetch x\.txt"):
-        fetch("http://127.0.0.1:9/x", away / "data" / "x.txt", 100, "0" * 64)
+    with pytest.raises(ValueError, match=r"cannot fetch x\.txt .*it is a link to another file"):
+        get(host, away / "data" / "x.txt")
+    assert len(host.asked) == 1
     assert (away / "precious").read_text() == "mine"
     (away / "data" / "x.txt").symlink_to("../precious")
     digest = hashlib.sha256(b"mine").hexdigest()

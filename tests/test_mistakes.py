@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,16 @@ SETTINGS = [
         ["train", "t.txt", "model.hidden_size=65536", "model.num_layers=100"],
         "model.hidden_size=65536 with batch_size=16 and sequence_length=64 needs about 41,",
     ),
+    (["train", "t.txt", f"batch_size=1{'0' * 400}"], "batch_size=1000000"),
+    (["train", "t.txt", "sequence_length=3000000000"], "sequence_length=3000000000: must be below 2147483648"),
+    (["train", "t.txt", "sample_length=1000000000"], "sample_length=1000000000: must be at most a million"),
+    (
+        ["train", "t.txt", "trainer.max_time=9999999999999:00:00:00"],
+        "trainer.max_time=9999999999999:00:00:00: write DD",
+    ),
+    (["train", "t.txt", "trainer.profiler={a:1}"], "trainer.profiler={'a': 1}: must be simple, advanced or pytorch"),
+    (["train", "t.txt", "trainer.num_nodes=2"], "trainer.num_nodes=2: chargen train runs on one machine"),
+    (["train", "t.txt", "trainer.strategy=ddp"], "trainer.strategy=ddp: chargen train runs on one device"),
     (["train", "t.txt", "corpus.name=a\x1b[2Jb"], "must be a label of visible characters"),
     (["train", "t.txt", "model.num_layers=5000"], "model.num_layers=5000: must be a whole number from 1 up to 1000"),
     (["train", "t.txt", "model.num_layers=two"], "model.num_layers=two: must be a whole number"),
@@ -221,8 +232,9 @@ def test_mistakes(words: list[str], message: str, chargen: Chargen, away: Path, 
 
 def may_read_nothing() -> None:
     """For a child: where the tests are root's, whom permissions do not stop, they stop it from now on."""
-    for capability in (1, 2):  # to write, and to read, whatever they say
-        ctypes.CDLL(None).prctl(24, capability, 0, 0, 0)
+    if sys.platform == "linux":
+        for capability in (1, 2):  # to write, and to read, whatever they say
+            ctypes.CDLL(None).prctl(24, capability, 0, 0, 0)
 
 
 @pytest.mark.parametrize(

@@ -366,7 +366,7 @@ def test_two_processes_compute_the_step_of_one(away: Path) -> None:
     assert result.returncode == 0, result.stderr[-2000:]
     one, two = everything(away / "one" / "last.ckpt"), everything(away / "two" / "last.ckpt")
     for name, value in one.items():
-        if "generators" not in name:  # float32, sums in another order, 14 updates of AdamW
+        if "generators" not in name and "guard" not in name:  # float32, sums in another order, 14 updates of AdamW
             torch.testing.assert_close(two[name], value, rtol=1e-3, atol=1e-5)
 
 

@@ -9,6 +9,7 @@ import contextlib
 import math
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from chargen.files import is_sealed, keep, opened, previous, seal, whole
 from chargen.guard import Diverged
 from chargen.portable import ESTIMATE, Portable
+from chargen.runs import read_plainly
 from chargen.sampling import Writer
 from chargen.symbols import shown
 from chargen.training import VALIDATION_SCORE, CharLanguageModel, Plan
@@ -269,6 +271,16 @@ class Report(Callback):
             self.say(f"{done:4.0%}  update {trainer.global_step:,}  {numbers}{ends}")
 
 
+def estimate_of(file: Path, module: CharLanguageModel) -> float:
+    """How well the weights in a file have read the held-out text; infinity if they are not of this run."""
+    try:
+        found = Portable.load(file)
+    except (ValueError, OSError):  # which is written again
+        return math.inf
+    is_own = found.settings == asdict(module.model.settings) and found.notes.get("corpus") == module.run.get("corpus")
+    return max(0.0, found.notes.get(ESTIMATE, math.inf)) if is_own else math.inf
+
+
 class KeepBest(Callback):
     """Writes `model.safetensors` whenever the held-out text is read better, and a sample beside it.
 
@@ -294,15 +306,21 @@ class KeepBest(Callback):
         return {"best": self.best if self.unwritten is None else self.written}
 
     def load_state_dict(self, state: dict[str, float]) -> None:
-        """Takes it back."""
+        """Takes it back.
+
+        Raises:
+            ValueError: it is no score.
+        """
+        if not isinstance(state["best"], float):
+            raise ValueError(f"a score of {state['best']}")
         self.best = self.written = state["best"]
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         """A run that was stopped may have written a better model than its checkpoint knows."""
-        file = self.run_dir / "model.safetensors"
-        if trainer.global_step and file.exists():
-            self.best = min(self.best, Portable.load(file).notes.get(ESTIMATE, math.inf))
-            self.written = self.best
+        if trainer.global_step:
+            self.best = self.written = min(
+                self.best, estimate_of(self.run_dir / "model.safetensors", module_of(trainer))
+            )
 
     @rank_zero_only
     def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
@@ -444,8 +462,8 @@ class WholeCheckpoints(CheckpointIO):
                 keep(path, previous(path))
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
-        """Reads tensors and plain data; anything else in the file is refused."""
-        return dict(torch.load(path, map_location=map_location or "cpu", weights_only=True))
+        """Reads tensors and plain data, to the CPU; anything else in the file is refused."""
+        return read_plainly(Path(path))
 
     def remove_checkpoint(self, path: Any) -> None:
         """Removes the file."""

@@ -10,6 +10,7 @@ import io
 import json
 import math
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -67,7 +68,10 @@ def main() -> None:
         file, reason = getattr(error, "filename", None), getattr(error, "strerror", None)
         _complain(f"{file}: {reason}" if file and reason else str(error))
     except (MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and "memory" not in str(error):  # torch has no class of its own for it
+        known = isinstance(error, MemoryError) or re.search(
+            "out of memory|allocate memory|not enough memory", str(error)
+        )
+        if not known or os.environ.get("CHARGEN_TRACEBACK"):  # torch has no class of its own for it on the CPU
             raise
         _complain("the memory of this machine is too small: write a smaller model.hidden_size, batch_size or length")
     except Exception as error:
@@ -256,7 +260,6 @@ def _resumed(given: dict[str, Any], overrides: list[str]) -> tuple[dict[str, Any
         print(f"chargen: {_one_line(wrong)}", file=sys.stderr)
     kept: dict[str, Any] = checkpoint["hyper_parameters"]["run"]["config"]
     config = read(kept)
-    _require_nothing_foreign(config)
     settings = asdict(config)
     settings["model"] |= {"weight_dropout": 0.0, **kept.get("model", {})}  # runs of before it have no such setting
     keys = [override.lstrip("+").partition("=")[0] for override in overrides]
@@ -276,8 +279,17 @@ def _resumed(given: dict[str, Any], overrides: list[str]) -> tuple[dict[str, Any
             settings[outer][inner] = given[outer][inner]
         else:
             settings[outer] = given[outer]
+    if "data_dir" not in changed:
+        settings["data_dir"] = str(_data_folder(config))
+    if config.logger not in (None, "tensorboard") and "logger" not in changed:  # which send it to somewhere
+        print(
+            f"chargen: the run was logged by {config.logger}: write logger={config.logger} to go on so", file=sys.stderr
+        )
+        settings["logger"] = None
     learned = checkpoint["hyper_parameters"]["run"]["corpus"]["sha256"]
-    return {**settings, "resume": str(file), "run_dir": str(file.parent)}, new_length, learned
+    settings |= {"resume": str(file), "run_dir": str(file.parent)}
+    _require_nothing_foreign(read(settings))
+    return settings, new_length, learned
 
 
 def _train(settings: dict[str, Any], new_length: bool, program: str, learned: str | None) -> float | None:
@@ -449,7 +461,7 @@ def _output(file: Path | None) -> Iterator[Any]:
         from chargen.files import whole
 
         interrupted = False
-        with whole(file) as temporary, open(temporary, "w", encoding="utf-8", newline="") as stream:
+        with whole(file, through=True) as temporary, open(temporary, "w", encoding="utf-8", newline="") as stream:
             try:
                 yield stream.write
             except KeyboardInterrupt:
@@ -515,6 +527,8 @@ def evaluate(
     from chargen.tokenizer import Tokenizer
 
     tokenizer = Tokenizer.from_json(portable.tokenizer)
+    if tokenizer.vocab_size != portable.settings["vocab_size"]:
+        raise ValueError("the model's weights do not fit its tokenizer")
     console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         scores = _scores(portable, ids, training if dynamic else None, progress)
@@ -536,7 +550,7 @@ def evaluate(
         report["windowed"]["window"] = WINDOW
         if baselines:
             report["baselines"] = dict(rows)
-        with whole(output) as temporary:
+        with whole(output, through=True) as temporary:
             temporary.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
@@ -613,11 +627,22 @@ def _learned_from(portable: Portable, needed_by: str = "") -> Corpus:
         raise ValueError(f"the model does not say what it learned from: {without}")
     try:
         config = read(config)
+        config.data_dir = str(_data_folder(config))
         _require_nothing_foreign(config)
         learned = str(portable.notes.get("corpus", {}).get("sha256"))
-        return prepare(folder=Path(config.data_dir), learned=learned, **asdict(config.corpus))
+        corpus = prepare(folder=Path(config.data_dir), learned=learned, **asdict(config.corpus))
+        if corpus.tokenizer.vocab_size != portable.settings["vocab_size"]:
+            raise ValueError(f"the model does not know the symbols of corpus {corpus.name}")
+        return corpus
     except ValueError as error:
         raise ValueError(f"{error}; or {without}") from None
+
+
+def _data_folder(config: TrainConfig) -> Path:
+    """Of a run that is gone on with or scored: where its data is, if it is there, but no new folder of its choice."""
+    folder = Path(config.data_dir)
+    is_one = (folder / "encoded").is_dir() or (config.corpus.file and (folder / config.corpus.file).is_file())
+    return folder if is_one else Path(_absolute(type(config)().data_dir))
 
 
 def _require_nothing_foreign(config: TrainConfig) -> None:
@@ -628,8 +653,12 @@ def _require_nothing_foreign(config: TrainConfig) -> None:
     """
     import yaml
 
+    from chargen.corpus import unpacked
+
     wanted, folder = asdict(config.corpus), Path(config.data_dir)
-    if wanted["url"] is None or (wanted["file"] and (folder / wanted["file"]).is_file()):
+    if wanted["url"] is None:
+        return
+    if wanted["file"] and ((folder / wanted["file"]).is_file() or unpacked(folder / wanted["file"]).is_file()):
         return
     known = [yaml.safe_load(file.read_text(encoding="utf-8")) for file in (_config_folder() / "corpus").glob("*.yaml")]
     if not any(all(wanted[key] == one.get(key) for key in ("url", "file", "size", "sha256")) for one in known):
@@ -656,6 +685,8 @@ def plot(
     folder = folder.parent if folder.is_file() else folder
     damaged = ValueError(f"{folder / 'metrics.csv'} is damaged: its rows are not what chargen writes")
     try:
+        if not (folder / "metrics.csv").is_file():
+            raise FileNotFoundError
         with open(folder / "metrics.csv", encoding="utf-8", newline="") as stream:
             rows = list(csv.DictReader(stream))
     except OSError:
@@ -670,6 +701,7 @@ def plot(
     def column(name: str) -> tuple[list[float], list[float]]:
         try:
             points = [(float(row["seconds"]), float(row[name])) for row in rows if row.get(name)]
+            points = [point for point in points if all(map(math.isfinite, point))]  # of updates that were left out
         except (KeyError, TypeError, ValueError):
             raise damaged from None
         return [x for x, _ in points], [y for _, y in points]
@@ -694,6 +726,7 @@ def doctor(
 
     from chargen.corpus import find_files
     from chargen.doctor import LONG_LINE, RARE, examine
+    from chargen.symbols import shown
 
     files = find_files(texts)
     console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
@@ -729,7 +762,7 @@ def doctor(
     least = f"corpus.min_count={RARE} to fold them into one" if found.rare else ""
     row("rare symbols", f"{len(found.rare):,} come less than {RARE} times" if found.rare else "none", least)
     for rare in found.rare[:10]:
-        place = f"{rare.file}:{rare.line}:{rare.column}"
+        place = f"{shown(str(rare.file))}:{rare.line}:{rare.column}"
         console.print(f"    {rare.symbol!r:8} U+{ord(rare.symbol):04X} {rare.name:40} {rare.times} x, first {place}")
     if len(found.rare) > 10:
         console.print(f"    and {len(found.rare) - 10:,} more")

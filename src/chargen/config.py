@@ -168,17 +168,23 @@ def run_seconds(max_time: Any) -> float:
     """
     match max_time:
         case str() if found := re.fullmatch(r"(\d+):(\d\d):(\d\d):(\d\d)", max_time.strip()):
-            days, hours, minutes, seconds = map(int, found.groups())
-            total = timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds).total_seconds()
+            total = _seconds(
+                **dict(zip(("days", "hours", "minutes", "seconds"), map(int, found.groups()), strict=True))
+            )
         case Mapping():
-            try:
-                total = timedelta(**max_time).total_seconds()
-            except TypeError:
-                total = 0.0
+            total = _seconds(**max_time)
         case _:
             total = 0.0
     _require("trainer.max_time", max_time, total > 0, f"write DD:HH:MM:SS; three minutes are {DEFAULT_MAX_TIME}")
     return total
+
+
+def _seconds(**units: Any) -> float:
+    """Of a duration; 0 for one that is none."""
+    try:
+        return timedelta(**units).total_seconds()
+    except (TypeError, OverflowError, ValueError):
+        return 0.0
 
 
 def max_time(seconds: float) -> str:
@@ -301,6 +307,10 @@ def _check(config: TrainConfig) -> None:
 
     at_least(1, sequence_length=config.sequence_length, batch_size=config.batch_size,
              early_stopping=config.early_stopping, save_every_updates=config.save_every_updates)  # fmt: skip
+    for key in ("sequence_length", "batch_size"):
+        _require(key, getattr(config, key), getattr(config, key) < _MANY, f"must be below {_MANY}")
+    _require("corpus.min_count", corpus.min_count, corpus.min_count < _MANY, f"must be below {_MANY}")
+    _require("sample_length", config.sample_length, config.sample_length <= 1_000_000, "must be at most a million")
     _require("save_every_minutes", config.save_every_minutes, config.save_every_minutes > 0, "must be above 0")
     at_least(
         0, seed=config.seed, sample_length=config.sample_length, optimizer__warmup_updates=optimizer.warmup_updates
@@ -309,6 +319,10 @@ def _check(config: TrainConfig) -> None:
     if config.logger is not None:
         one_of(LOGGERS, logger=config.logger)
     _check_trainer(config.trainer)
+
+
+_MANY = 2**31
+"""More than there is of anything that is counted."""
 
 
 def _check_trainer(trainer: dict[str, Any]) -> None:
@@ -320,12 +334,19 @@ def _check_trainer(trainer: dict[str, Any]) -> None:
             raise ValueError(f"trainer.{key}: there is no such setting{hint}")
     for key, least in (("max_steps", -1), ("max_epochs", -1), ("accumulate_grad_batches", 1), ("log_every_n_steps", 1)):
         value = trainer.get(key)
-        counts = isinstance(value, int) and not isinstance(value, bool) and (value >= 1 or value == least)
+        counts = isinstance(value, int) and not isinstance(value, bool) and (1 <= value < _MANY or value == least)
         no_limit = ", or -1 for no limit" if least < 0 else ""
         _require(f"trainer.{key}", value, value is None or counts, f"must be a whole number from 1 up{no_limit}")
     devices = trainer.get("devices", 1)
     _require("trainer.devices", devices, devices in (1, "1") or (isinstance(devices, list) and len(devices) == 1),
              "chargen train runs on one device; write 1, or [1] for the second")  # fmt: skip
+    _require("trainer.num_nodes", trainer.get("num_nodes"), trainer.get("num_nodes") in (None, 1),
+             "chargen train runs on one machine; leave it out")  # fmt: skip
+    _require("trainer.strategy", trainer.get("strategy"), trainer.get("strategy") in (None, "auto"),
+             "chargen train runs on one device; leave it out")  # fmt: skip
+    profiler = trainer.get("profiler")
+    _require("trainer.profiler", profiler, profiler in (None, "simple", "advanced", "pytorch"),
+             "must be simple, advanced or pytorch")  # fmt: skip
     clip = trainer.get("gradient_clip_val")
     clips = clip is None or (isinstance(clip, (int, float)) and not isinstance(clip, bool) and clip >= 0)
     _require("trainer.gradient_clip_val", clip, clips, "must be a number from 0 up, or null for no clipping")

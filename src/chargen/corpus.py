@@ -283,6 +283,11 @@ def find_files(path: str | Sequence[str]) -> list[Path]:
     return found
 
 
+def unpacked(target: Path) -> Path:
+    """Where the text of a download is: the file that was in an archive, or the file itself."""
+    return target.with_suffix("") if target.suffix == ".zip" else target
+
+
 def fetch(url: str, target: Path, size: int, sha256: str) -> Path:
     """Downloads a file once, goes on where an earlier try stopped, and opens a zip of one file.
 
@@ -300,7 +305,7 @@ def fetch(url: str, target: Path, size: int, sha256: str) -> Path:
     Raises:
         ValueError: it cannot be had, or is not what it should be.
     """
-    content = target.with_suffix("") if target.suffix == ".zip" else target
+    content = unpacked(target)
     if content != target and content.is_file():
         return content
     by_hand = f"download {url} by hand and put it at {target}"
@@ -325,10 +330,12 @@ def fetch(url: str, target: Path, size: int, sha256: str) -> Path:
         try:
             with zipfile.ZipFile(target) as archive, whole(content) as temporary:
                 (member,) = archive.infolist()  # whose name is of no interest: it may lead anywhere
-                with archive.open(member) as packed, open(temporary, "wb") as unpacked:
+                if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                    raise ValueError("packed in a way that may come to anything")
+                with archive.open(member) as packed, open(temporary, "wb") as stream:
                     while block := packed.read(CHUNK_BYTES):
-                        unpacked.write(block)
-                        if unpacked.tell() > MOST_UNPACKED * size:
+                        stream.write(block)
+                        if stream.tell() > MOST_UNPACKED * size:
                             raise ValueError(f"more than {MOST_UNPACKED} times its size comes out of it")
         except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError) as error:
             raise ValueError(f"{target} is not a zip archive of one file ({error}): remove it") from None

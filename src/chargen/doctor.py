@@ -254,16 +254,17 @@ def parameters_of(settings: dict[str, Any], vocab_size: int) -> int:
 
 def megabytes_of(settings: dict[str, Any], vocab_size: int, batch_size: int, sequence_length: int) -> float:
     """What training needs, for weights, gradients, the optimizer's means and one window; as `size_of` takes them."""
-    window = batch_size * sequence_length * (settings["num_layers"] * settings["hidden_size"] * 8 + 3 * vocab_size)
+    window = batch_size * sequence_length * (settings["num_layers"] * settings["hidden_size"] * 8 + vocab_size)
     return float(4e-6 * (4 * parameters_of(settings, vocab_size) + window))
 
 
 def machine_megabytes() -> float:
     """The memory of this machine; without end where it does not say."""
     try:
-        return 1e-6 * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        size = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):
         return math.inf
+    return 1e-6 * size if size > 0 else math.inf
 
 
 def _settings(settings: dict[str, Any], vocab_size: int) -> ModelSettings:

@@ -16,15 +16,15 @@ CHUNK_BYTES = 1 << 20
 
 
 @contextlib.contextmanager
-def whole(path: Path) -> Iterator[Path]:
+def whole(path: Path, through: bool = False) -> Iterator[Path]:
     """Gives a temporary name beside `path`, and renames it to `path` if the block succeeds.
 
     The bytes are on the disk before the name is: a reader sees the old file or the new one,
     never a half. If the block raises, the temporary file is removed and `path` is untouched.
 
     Args:
-        path: the file to write. Its folder is made if it is missing. What is no file, such as
-            `/dev/stdout`, is written to as it is.
+        path: the file to write. Its folder is made if it is missing.
+        through: what is no file, such as `/dev/stdout` or a pipe, is written to as it is.
 
     Yields:
         The path to write to.
@@ -34,7 +34,7 @@ def whole(path: Path) -> Iterator[Path]:
     """
     if path.is_dir():
         raise ValueError(f"{path} is a folder: name a file in it")
-    if path.exists() and not path.is_file():
+    if through and path.exists() and not path.is_file():
         yield path
         return
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -59,10 +59,12 @@ def opened(path: Path, mode: str, **how: Any) -> IO[Any]:
     """
 
     def unlinked(name: str, flags: int) -> int:
-        return os.open(name, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
+        return os.open(name, flags | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0), 0o666)
 
     if path.is_symlink():
         raise OSError(errno.ELOOP, "it is a link to another file: remove it", str(path))
+    if path.exists() and not path.is_file():  # a pipe would keep who opens it waiting
+        raise OSError(errno.EINVAL, "it is no file: remove it", str(path))
     return open(path, mode, opener=unlinked, **how)
 
 
@@ -89,8 +91,8 @@ def owned(folder: Path, wait: bool = False, say: Callable[[str], None] = lambda 
         lock.acquire()
     except Timeout:
         try:
-            owner = card.read_text(encoding="utf-8")
-        except OSError:
+            owner = card.read_text(encoding="utf-8") if card.is_file() else "another process"
+        except (OSError, UnicodeDecodeError):
             owner = "another process"
         if not wait:
             raise ValueError(f"{folder} is being written by {owner}: wait for it, or name another folder") from None

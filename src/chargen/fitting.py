@@ -41,6 +41,7 @@ from chargen.callbacks import (
     Schedule,
     WholeCheckpoints,
     duration,
+    estimate_of,
     leave_out_empty_hooks,
 )
 from chargen.config import DEFAULT_MAX_TIME, TrainConfig, read, run_seconds
@@ -147,12 +148,16 @@ def fit(
 def _require_memory(config: TrainConfig, vocab_size: int) -> None:
     """A model that this machine cannot hold is refused before it is built: later, the system would kill the run."""
     needed = megabytes_of(asdict(config.model), vocab_size, config.batch_size, config.sequence_length)
-    if needed > machine_megabytes():
+    if needed > _DOUBT * machine_megabytes():
         raise ValueError(
             f"model.hidden_size={config.model.hidden_size} with batch_size={config.batch_size} and "
             f"sequence_length={config.sequence_length} needs about {needed / 1000:,.0f} GB, and this machine has "
             f"{machine_megabytes() / 1000:,.0f}: write smaller ones"
         )
+
+
+_DOUBT = 2
+"""What a run needs is only known to that factor."""
 
 
 def _with_weight_dropout(settings: dict[str, Any], corpus: Corpus, console: Console) -> dict[str, Any]:
@@ -388,7 +393,7 @@ def _trainer(
             use_distributed_sampler=False,
             **settings,
         )
-    except (MisconfigurationException, RuntimeError, TypeError, ValueError) as error:
+    except (MisconfigurationException, AttributeError, RuntimeError, TypeError, ValueError) as error:
         raise ValueError(f"trainer: {error}") from None
 
 
@@ -413,8 +418,9 @@ def _require_unfinished(run_dir: Path, checkpoint: dict[str, Any]) -> None:
     """A run that was stopped behind its last update is finished; one that was finished needs more updates."""
     done = checkpoint["global_step"]
     try:
-        finished = json.loads((run_dir / "summary.json").read_text(encoding="utf-8"))["updates"] >= done
-    except (OSError, ValueError, LookupError, TypeError):
+        summary = run_dir / "summary.json"
+        finished = summary.is_file() and json.loads(summary.read_text(encoding="utf-8"))["updates"] >= done
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
         finished = False
     if finished:
         raise ValueError(
@@ -432,10 +438,7 @@ def _validate_last(module: CharLanguageModel, data: TextData, checkpoint: dict[s
     for batch in data.val_dataloader():
         module.validation_step(batch)
     nats = module.validation_mean()
-    best = math.inf
-    if (run_dir / MODEL).exists():
-        best = Portable.load(run_dir / MODEL).notes.get(ESTIMATE, math.inf)
-    if nats < best:
+    if nats < estimate_of(run_dir / MODEL, module):
         notes = {**module.run, ESTIMATE: nats, "updates": checkpoint["global_step"]}
         module.model.to_portable(module.tokenizer, notes).save(run_dir / MODEL)
 
@@ -463,10 +466,12 @@ def _train(run: _Run, data: TextData, resume: str | None) -> None:
                 (run.run_dir / name).unlink(missing_ok=True)
         raise ValueError(f"trainer: {error}") from None
     except Exception as error:  # whatever Lightning makes of a part that is not what it wrote
-        if resume is None or run.save.has_stepped:
+        if resume is None or run.save.has_stepped or "memory" in str(error):
             raise
         why = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise ValueError(f"{resume} cannot be gone on from; it is damaged or forged ({why})") from error
+        raise ValueError(
+            f"{resume} cannot be gone on from: it is damaged or forged, or does not fit what was changed ({why})"
+        ) from error
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

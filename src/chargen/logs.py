@@ -94,7 +94,7 @@ class MetricsFile(Logger):
         Raises:
             ValueError: it is not what chargen writes.
         """
-        if not self.path.exists():
+        if not self.path.is_file():
             return
         try:
             with open(self.path, encoding="utf-8", newline="") as stream:

@@ -81,8 +81,10 @@ class Portable:
         """Reads a file that `save` wrote.
 
         Raises:
-            ValueError: it is damaged, of another program, or of another version.
+            ValueError: it is no file, or damaged, of another program, or of another version.
         """
+        if not path.is_file():
+            raise ValueError(f"{path} is no file: give a model.safetensors of chargen")
         try:
             with safe_open(path, framework="numpy") as opened:
                 header = opened.metadata() or {}
@@ -92,7 +94,7 @@ class Portable:
                     raise ValueError(f"{path} was written by another version of chargen: pip install -U chargen")
                 weights = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118  # no mapping
                 settings, tokenizer, notes = (header.get(part, "") for part in ("settings", "tokenizer", "notes"))
-        except SafetensorError as error:
+        except (SafetensorError, AttributeError, TypeError) as error:  # the last two for types numpy does not have
             raise ValueError(f"{path} is truncated or not a safetensors file ({error}): give another one") from None
         if header.pop("sha256", "") != _digest(header, weights):
             raise ValueError(f"{path} has been damaged since it was written: its checksum does not match")
@@ -135,6 +137,8 @@ class Portable:
                 f"recurrence.bias_hh_l{layer}": (gates_size,),
             }
         if {name: weight.shape for name, weight in self.weights.items()} != shapes:
+            raise damaged
+        if any(weight.dtype != np.float32 for weight in self.weights.values()):
             raise damaged
         if not all(np.isfinite(weight).all() for weight in self.weights.values()):
             raise ValueError(f"{path} has weights that are not finite: it cannot write; give another one")

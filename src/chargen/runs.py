@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import math
 import zipfile
+from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
@@ -50,12 +53,12 @@ def load_model(where: Path | None) -> Portable:
     """
     where = where or newest()
     if where.is_dir():
-        file = where / MODEL if (where / MODEL).exists() else where / CHECKPOINT
-        if not file.exists():
+        file = where / MODEL if (where / MODEL).is_file() else where / CHECKPOINT
+        if not file.is_file():
             raise ValueError(f"{where} holds no {MODEL} and no {CHECKPOINT}: it is not a run, or has not validated yet")
     else:
         file = where
-    if not file.exists():
+    if not file.is_file():
         raise ValueError(f"no such run: {where}{_others()}")
     if file.suffix != ".ckpt":
         return Portable.load(file)
@@ -69,11 +72,9 @@ def portable_of(checkpoint: dict[str, Any], file: Path) -> Portable:
         ValueError: its weights are not of the sizes that its settings name. `file` is for the message.
     """
     hyper = checkpoint["hyper_parameters"]
-    prefix = "model."
     weights = {
-        name.removeprefix(prefix): value.float().numpy()
-        for name, value in checkpoint["state_dict"].items()
-        if name.startswith(prefix)
+        name.removeprefix("model."): value.float().numpy()
+        for name, value in checkpoint["state_dict"].items()  # of which all belong to the model
     }
     return Portable(weights, hyper["model"], hyper["tokenizer"], hyper["run"]).checked(file)
 
@@ -89,9 +90,7 @@ def load_checkpoint(file: Path) -> dict[str, Any]:
     if not file.is_file():
         raise ValueError(f"no such checkpoint: {file}{_others()}")
     try:
-        _require_nothing_packed(file)
-        checkpoint = torch.load(file, map_location="cpu", weights_only=True)
-        _require_plain(checkpoint)
+        checkpoint = read_plainly(file)
         version = checkpoint["chargen"]["format_version"]
         if type(version) is not int:
             raise TypeError
@@ -104,8 +103,12 @@ def load_checkpoint(file: Path) -> dict[str, Any]:
                 part = part[key]
             if not isinstance(part, kind):
                 raise TypeError
-        weights = checkpoint["state_dict"].values()
-        if not all(isinstance(weight, torch.Tensor) and weight.is_floating_point() for weight in weights):
+        for name, weight in checkpoint["state_dict"].items():
+            if not (isinstance(weight, torch.Tensor) and weight.is_floating_point() and str(name).startswith("model.")):
+                raise TypeError
+        _require_plain(checkpoint["hyper_parameters"], None, _MOST_PARTS)
+        seconds = checkpoint["callbacks"]["Timer"]["time_elapsed"]["train"]
+        if not (math.isfinite(seconds) and seconds >= 0):
             raise TypeError
     except (KeyError, TypeError, IndexError):
         raise ValueError(f"{file} is a checkpoint of another program: give a {CHECKPOINT} of chargen") from None
@@ -124,28 +127,70 @@ def load_checkpoint(file: Path) -> dict[str, Any]:
     return dict(checkpoint)
 
 
-def _require_nothing_packed(file: Path) -> None:
-    """What torch writes stands in its archive as it is. What is packed could be a thousand times as large in memory."""
-    with zipfile.ZipFile(file) as archive:
-        if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
-            raise zipfile.BadZipFile("packed members")
+def read_plainly(file: Path) -> dict[str, Any]:
+    """What stands in a checkpoint, if that is tensors and plain data: no more, and no larger than the file.
 
+    torch is given an archive made anew of what Python reads in it, so that there are no two ways to read it.
 
-def _require_plain(value: Any) -> None:
-    """Tensors may stand in a file as views that are far larger than what is stored of them; chargen writes none."""
+    Raises:
+        Exception: whatever torch or zipfile make of a file that is something else.
+    """
     import torch
 
-    if isinstance(value, torch.Tensor):
-        if value.layout != torch.strided or value.is_quantized or value.device.type != "cpu":
-            raise ValueError(f"a tensor of {value.layout} on {value.device}")
+    whole = io.BytesIO()
+    with zipfile.ZipFile(file) as archive, zipfile.ZipFile(whole, "w") as anew:
+        members = archive.infolist()
+        if any(member.compress_type != zipfile.ZIP_STORED for member in members):
+            raise zipfile.BadZipFile("packed members, which could be a thousand times as large in memory")
+        if sum(member.file_size for member in members) > file.stat().st_size:
+            raise zipfile.BadZipFile("members that overlap")
+        for member in members:
+            anew.writestr(member.filename, archive.read(member))
+    whole.seek(0)
+    content = torch.load(whole, map_location="cpu", weights_only=True)
+    if not isinstance(content, dict):
+        raise TypeError
+    _require_plain(content, torch.Tensor, _MOST_PARTS)
+    return dict(content)
+
+
+_MOST_PARTS = 1_000_000
+"""Numbers, texts and tensors in a checkpoint, each counted where it stands: a part may stand in many places."""
+
+
+def _require_plain(value: Any, tensor: type | None, left: int) -> int:
+    """Goes through data, and says how many parts are left of those there may be.
+
+    Args:
+        value: the data.
+        tensor: torch's type of them, or None where there are to be none; keys are texts then.
+        left: so many parts.
+
+    Raises:
+        ValueError: something is not plain, or there is too much of it.
+    """
+    kind = type(value)
+    if kind is tensor:
+        backed = not (value.is_sparse or value.is_quantized or value.is_mkldnn) and value.device.type == "cpu"
+        if not backed or value.requires_grad:
+            raise ValueError("a tensor that chargen does not write")
         if value.numel() * value.element_size() > value.untyped_storage().nbytes():
-            raise ValueError(f"a tensor of shape {tuple(value.shape)} is larger than what is stored of it")
-    elif isinstance(value, dict):
-        for part in value.values():
-            _require_plain(part)
-    elif isinstance(value, (list, tuple)):
+            raise ValueError(f"a tensor of shape {tuple(value.shape)}, larger than what is stored of it")
+    elif kind in (dict, OrderedDict):
+        if kind is OrderedDict and vars(value).keys() - {"_metadata"}:  # which could hide what is in it
+            raise ValueError("a dictionary with attributes")
+        for key, part in dict.items(value):
+            if type(key) is not str and (tensor is None or type(key) is not int):
+                raise ValueError(f"a key of type {type(key).__name__}")
+            left = _require_plain(part, tensor, left)
+    elif kind in (list, tuple):
         for part in value:
-            _require_plain(part)
+            left = _require_plain(part, tensor, left)
+    elif kind not in (str, int, float, bool, type(None)):
+        raise ValueError(f"a {kind.__name__}")
+    if left <= 0:
+        raise ValueError("more parts than any run has")
+    return left - 1
 
 
 def undamaged(file: Path) -> tuple[Path, dict[str, Any], str]:

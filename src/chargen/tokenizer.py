@@ -16,6 +16,7 @@ gives it.
 from __future__ import annotations
 
 import codecs
+import json
 from collections.abc import Iterable
 from typing import Literal
 
@@ -115,12 +116,16 @@ class Tokenizer:
     # ------------------------------------------------------------------ the library
 
     @property
+    def vocabulary(self) -> dict[str, int]:
+        """The id of every symbol, as they are spelled in the file."""
+        spelled = self.symbols if self.unit == "character" else [BYTE_ALPHABET[ord(s)] for s in self.symbols]
+        ids = {symbol: END_ID + 1 + rank for rank, symbol in enumerate(spelled)}
+        return {UNKNOWN: UNKNOWN_ID, END: END_ID, **ids}
+
+    @property
     def library(self) -> Library:
         """The same tokenizer as an object of the `tokenizers` package."""
-        spelled = self.symbols if self.unit == "character" else [BYTE_ALPHABET[ord(s)] for s in self.symbols]
-        vocabulary = {UNKNOWN: UNKNOWN_ID, END: END_ID}
-        vocabulary.update({symbol: END_ID + 1 + rank for rank, symbol in enumerate(spelled)})
-        library = Library(models.WordLevel(vocabulary, unk_token=UNKNOWN))
+        library = Library(models.WordLevel(self.vocabulary, unk_token=UNKNOWN))
         single = pre_tokenizers.Split("", "isolated")
         if self.unit == "character":
             library.pre_tokenizer = single
@@ -144,18 +149,20 @@ class Tokenizer:
         """
         if len(content) > MOST_JSON or content.count(":") > MOST_ENTRIES:
             raise ValueError("not a tokenizer.json: it is longer than one of all of Unicode would be")
-        try:
-            library = Library.from_str(content)
-        except Exception as error:  # the package raises bare Exception for any malformed file
-            raise ValueError(f"not a tokenizer.json: {error}") from None
-        vocabulary = library.get_vocab()
-        spelled = sorted(vocabulary.keys() - {UNKNOWN, END}, key=vocabulary.__getitem__)
-        unit: Unit = "character" if isinstance(library.decoder, decoders.Fuse) else "byte"
+        try:  # read as data: the package panics over, or builds at length, what chargen never writes
+            file = json.loads(content)
+            kind, vocabulary, decoder = file["model"]["type"], file["model"]["vocab"], file["decoder"]["type"]
+            if kind != "WordLevel" or not isinstance(vocabulary, dict):
+                raise TypeError
+        except (ValueError, LookupError, TypeError, RecursionError):
+            raise ValueError("not a tokenizer.json of chargen") from None
+        spelled: Iterable[str] = vocabulary.keys() - {UNKNOWN, END}
+        unit: Unit = "character" if decoder == "Fuse" else "byte"
         if unit == "byte":
             byte_of = {character: chr(byte) for byte, character in enumerate(BYTE_ALPHABET)}
             spelled = [byte_of.get(symbol, symbol) for symbol in spelled]
         tokenizer = Tokenizer(spelled, unit)
-        if tokenizer.library.get_vocab() != vocabulary:
+        if tokenizer.vocabulary != vocabulary:
             raise ValueError("tokenizer.json does not number its characters as chargen does")
         return tokenizer
 

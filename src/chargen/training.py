@@ -285,21 +285,35 @@ class CharLanguageModel(LightningModule):
         """The fused step takes the shapes of a parameter's moments on trust, and would write beside them."""
         matrices, vectors = self._by_decay()
         (optimizer,) = optimizer_states
+        numbers = list(range(len(matrices) + len(vectors)))
+        groups = [group["params"] for group in optimizer["param_groups"]]
+        if groups != [numbers[: len(matrices)], numbers[len(matrices) :]] or optimizer["state"].keys() - set(numbers):
+            raise ValueError("the optimizer's parameters are not those of the model")
         for number, parameter in enumerate([*matrices, *vectors]):
             for name, value in optimizer["state"].get(number, {}).items():
                 shape = torch.Size() if name == "step" else parameter.shape
                 if value.shape != shape or not value.is_floating_point() or not value.is_contiguous():
                     raise ValueError(f"the optimizer's {name} has the shape {tuple(value.shape)}, not {tuple(shape)}")
+        self._require_own_states(carry)
+        if window is None:
+            return
+        inputs, targets, starts, num_targets, states = window
+        self._require_own_states(states)
+        for ids, least in ((inputs, 0), (targets, IGNORED)):
+            whole = ids.dtype == torch.int64 and ids.dim() == 2 and ids.shape == inputs.shape and ids.numel() > 0
+            if not whole or ids.min() < least or ids.max() >= self.model.settings.vocab_size:
+                raise ValueError("the guard has kept a window of another text")
+        kinds = {part.dtype for state in (*(carry or ()), *(states or ())) for part in state}
+        if type(starts) is not bool or type(num_targets) is not int or num_targets < 1 or len(kinds) > 1:
+            raise ValueError("the guard has kept no window of this run")
+
+    def _require_own_states(self, states: States | None) -> None:
         H, num_states = self.model.settings.hidden_size, self.model.recurrence.cell.num_states
-        for state in carry or ():
+        for state in states or ():
             if len(state) != num_states or any(part.dim() != 2 or part.shape[1] != H for part in state):
                 raise ValueError("the carry is not one of its layers")
-        if carry is not None and len(carry) != self.model.settings.num_layers:
-            raise ValueError(f"the carry has {len(carry)} layers, not {self.model.settings.num_layers}")
-        V = self.model.settings.vocab_size
-        for ids, least in zip(window[:2] if window else (), (0, IGNORED), strict=False):
-            if ids.dtype != torch.int64 or ids.shape != window[0].shape or ids.min() < least or ids.max() >= V:
-                raise ValueError("the guard has kept a window of another text")
+        if states is not None and len(states) != self.model.settings.num_layers:
+            raise ValueError(f"the carry has {len(states)} layers, not {self.model.settings.num_layers}")
 
     def on_train_start(self) -> None:
         """The last moment before the first window."""
