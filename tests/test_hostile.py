@@ -290,6 +290,21 @@ def test_a_tensor_that_is_larger_than_its_file_is_refused(chargen: Chargen, away
         assert "truncated, damaged or not a checkpoint of plain data" in refused(chargen(*words), away)
 
 
+def test_a_tensor_that_claims_more_than_is_stored_is_refused(chargen: Chargen, away: Path) -> None:
+    """In the pickle: four numbers become a hundred million, of which the file holds four."""
+    torch.save({"a": torch.arange(4.0)}, away / "honest.ckpt")
+    with zipfile.ZipFile(away / "honest.ckpt") as honest, zipfile.ZipFile(away / "forged.ckpt", "w") as forged:
+        for member in honest.infolist():
+            content, many = honest.read(member), b"J" + (10**8).to_bytes(4, "little")
+            if member.filename.endswith("/data.pkl"):  # K is a small number, J a larger one
+                assert content.count(b"K\x04tq") == content.count(b"K\x04\x85") == 1
+                content = content.replace(b"K\x04tq", many + b"tq").replace(b"K\x04\x85", many + b"\x85")
+            forged.writestr(member.filename, content)
+    seal(away / "forged.ckpt")
+    assert "of another program" in refused(chargen("sample", "honest.ckpt"), away)
+    assert "plain data (RuntimeError)" in refused(chargen("sample", "forged.ckpt"), away)
+
+
 def test_where_a_pass_stands_is_checked(chargen: Chargen, away: Path) -> None:
     file = trained(chargen, away)
     (away / "r" / "last.previous.ckpt").unlink(missing_ok=True)

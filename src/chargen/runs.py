@@ -171,8 +171,8 @@ def _require_plain(value: Any, tensor: type | None, left: int) -> int:
     """
     kind = type(value)
     if kind is tensor:
-        backed = not (value.is_sparse or value.is_quantized or value.is_mkldnn) and value.device.type == "cpu"
-        if not backed or value.requires_grad:
+        is_array = str(value.layout) == "torch.strided" and not (value.is_quantized or value.is_nested)
+        if not is_array or value.device.type != "cpu" or value.requires_grad:
             raise ValueError("a tensor that chargen does not write")
         if value.numel() * value.element_size() > value.untyped_storage().nbytes():
             raise ValueError(f"a tensor of shape {tuple(value.shape)}, larger than what is stored of it")
