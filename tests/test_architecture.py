@@ -12,7 +12,7 @@ from conftest import ROOT
 from test_cli import write_model
 
 FLOORS = (
-    ("files", "native"),
+    ("files", "native", "plain"),
     ("symbols",),
     ("config", "tokenizer", "cells", "linear", "plots", "baselines", "novelty"),
     ("corpus", "overrides", "unroll", "head", "portable", "advice", "guard"),
@@ -34,7 +34,7 @@ OWNERS = {
     "matplotlib": {"plots"},
     "torch": {
         *("cells", "unroll", "linear", "head", "model", "evaluation", "dynamic", "doctor"),
-        *("lanes", "training", "callbacks", "fitting", "runs", "cli"),
+        *("lanes", "training", "callbacks", "fitting", "plain", "runs", "cli"),
     },
     "typer": {"cli"},
 }

@@ -52,9 +52,10 @@ def refused(result: tuple[int, str, str], away: Path) -> str:
 
 
 def trained(chargen: Chargen, away: Path) -> Path:
-    """The checkpoint of a run."""
+    """The checkpoint of a run, which has no other to fall back on."""
     (away / "t.txt").write_text(TEXT, encoding="utf-8")
     assert chargen("train", "t.txt", *TINY, "run_dir=r")[0] == 0
+    (away / "r" / "last.previous.ckpt").unlink(missing_ok=True)
     return away / "r" / "last.ckpt"
 
 
@@ -90,7 +91,6 @@ def test_a_pickle_inside_a_real_checkpoint_is_not_run(place: str, chargen: Charg
     """Whatever part of it Lightning would look into."""
     file = trained(chargen, away)
     changed(file, lambda content: content.update({place: Hostile()}))
-    (away / "r" / "last.previous.ckpt").unlink(missing_ok=True)
     assert "last.ckpt" in refused(chargen("train", "resume=r", "trainer.max_steps=9"), away)
 
 
@@ -165,7 +165,6 @@ def test_a_run_of_before_weights_were_dropped_goes_on(chargen: Chargen, away: Pa
 )
 def test_checkpoints_of_other_versions_say_so(version: object, message: str, chargen: Chargen, away: Path) -> None:
     file = trained(chargen, away)
-    (away / "r" / "last.previous.ckpt").unlink(missing_ok=True)
     changed(file, lambda content: content["chargen"].update(format_version=version))
     assert message in refused(chargen("train", "resume=r", "trainer.max_steps=9"), away)
 
@@ -260,7 +259,6 @@ def test_the_state_in_a_checkpoint_is_checked(
 ) -> None:
     """Before torch and the kernels, which take shapes on trust, compute with it."""
     file = trained(chargen, away)
-    (away / "r" / "last.previous.ckpt").unlink(missing_ok=True)
 
     def forge(content: dict[str, Any]) -> None:
         place: Any = content
@@ -275,7 +273,6 @@ def test_the_state_in_a_checkpoint_is_checked(
 def test_a_tensor_that_is_larger_than_its_file_is_refused(chargen: Chargen, away: Path) -> None:
     """One number, seen from a terabyte of places: what looked at it would need as much memory."""
     file = trained(chargen, away)
-    (away / "r" / "last.previous.ckpt").unlink(missing_ok=True)
 
     def forge(content: dict[str, Any]) -> None:
         content["hyper_parameters"]["model"].update(hidden_size=65536)
@@ -307,7 +304,6 @@ def test_a_tensor_that_claims_more_than_is_stored_is_refused(chargen: Chargen, a
 
 def test_where_a_pass_stands_is_checked(chargen: Chargen, away: Path) -> None:
     file = trained(chargen, away)
-    (away / "r" / "last.previous.ckpt").unlink(missing_ok=True)
 
     def forge(content: dict[str, Any]) -> None:
         content["loops"]["fit_loop"]["state_dict"]["combined_loader"][0]["position"] = -3
@@ -320,7 +316,6 @@ def test_where_a_pass_stands_is_checked(chargen: Chargen, away: Path) -> None:
 def test_another_text_is_not_copied(command: str, chargen: Chargen, away: Path) -> None:
     """A file could name a text that only its reader may read, and a folder that everyone may."""
     file = trained(chargen, away)
-    (away / "r" / "last.previous.ckpt").unlink(missing_ok=True)
     (away / "secret.txt").write_text("secret " * 500)
 
     def forge(content: dict[str, Any]) -> None:
@@ -341,7 +336,6 @@ FOREIGN = {"url": "https://example.org/keys", "file": "authorized_keys", "size":
 def test_a_file_has_nothing_fetched(command: str, chargen: Chargen, away: Path) -> None:
     """Or whoever wrote it could have anything written into any folder of the user's."""
     file = trained(chargen, away)
-    (away / "r" / "last.previous.ckpt").unlink(missing_ok=True)
 
     def forge(content: dict[str, Any]) -> None:
         config = content["hyper_parameters"]["run"]["config"]
@@ -562,7 +556,6 @@ def test_settings_in_a_model_are_checked(key: str, value: object, chargen: Charg
 def test_a_name_of_a_megabyte_is_not_shown_whole(chargen: Chargen, away: Path) -> None:
     """Nor does what steers a terminal get there."""
     file = trained(chargen, away)
-    (away / "r" / "last.previous.ckpt").unlink(missing_ok=True)
     name = "\x1b[2J\x07" + "x" * 10**6
 
     def forge(content: dict[str, Any]) -> None:

@@ -23,8 +23,9 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
 from chargen.files import is_sealed, keep, opened, previous, seal, whole
 from chargen.guard import Diverged
+from chargen.plain import read_plainly
 from chargen.portable import ESTIMATE, Portable
-from chargen.runs import read_plainly
+from chargen.runs import MODEL
 from chargen.sampling import Writer
 from chargen.symbols import shown
 from chargen.training import VALIDATION_SCORE, CharLanguageModel, Plan
@@ -318,9 +319,7 @@ class KeepBest(Callback):
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         """A run that was stopped may have written a better model than its checkpoint knows."""
         if trainer.global_step:
-            self.best = self.written = min(
-                self.best, estimate_of(self.run_dir / "model.safetensors", module_of(trainer))
-            )
+            self.best = self.written = min(self.best, estimate_of(self.run_dir / MODEL, module_of(trainer)))
 
     @rank_zero_only
     def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
@@ -354,7 +353,7 @@ class KeepBest(Callback):
 
     def _write(self) -> None:
         if self.unwritten is not None:
-            file, portable = self.run_dir / "model.safetensors", self.unwritten
+            file, portable = self.run_dir / MODEL, self.unwritten
             self.error = _reason(lambda: portable.save(file), file, self.say)
             if not self.error:
                 self.unwritten, self.written = None, self.best

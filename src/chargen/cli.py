@@ -640,9 +640,11 @@ def _learned_from(portable: Portable, needed_by: str = "") -> Corpus:
 
 def _data_folder(config: TrainConfig) -> Path:
     """Of a run that is gone on with or scored: where its data is, if it is there, but no new folder of its choice."""
+    from chargen.config import TrainConfig
+
     folder = Path(config.data_dir)
     is_one = (folder / "encoded").is_dir() or (config.corpus.file and (folder / config.corpus.file).is_file())
-    return folder if is_one else Path(_absolute(type(config)().data_dir))
+    return folder if is_one else Path(_absolute(TrainConfig().data_dir))
 
 
 def _require_nothing_foreign(config: TrainConfig) -> None:

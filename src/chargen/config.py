@@ -168,9 +168,8 @@ def run_seconds(max_time: Any) -> float:
     """
     match max_time:
         case str() if found := re.fullmatch(r"(\d+):(\d\d):(\d\d):(\d\d)", max_time.strip()):
-            total = _seconds(
-                **dict(zip(("days", "hours", "minutes", "seconds"), map(int, found.groups()), strict=True))
-            )
+            days, hours, minutes, seconds = map(int, found.groups())
+            total = _seconds(days=days, hours=hours, minutes=minutes, seconds=seconds)
         case Mapping():
             total = _seconds(**max_time)
         case _:
@@ -307,9 +306,10 @@ def _check(config: TrainConfig) -> None:
 
     at_least(1, sequence_length=config.sequence_length, batch_size=config.batch_size,
              early_stopping=config.early_stopping, save_every_updates=config.save_every_updates)  # fmt: skip
-    for key in ("sequence_length", "batch_size"):
-        _require(key, getattr(config, key), getattr(config, key) < _MANY, f"must be below {_MANY}")
-    _require("corpus.min_count", corpus.min_count, corpus.min_count < _MANY, f"must be below {_MANY}")
+    counts = {"sequence_length": config.sequence_length, "batch_size": config.batch_size,
+              "corpus.min_count": corpus.min_count}  # fmt: skip
+    for key, number in counts.items():
+        _require(key, number, number < _MANY, f"must be below {_MANY}")
     _require("sample_length", config.sample_length, config.sample_length <= 1_000_000, "must be at most a million")
     _require("save_every_minutes", config.save_every_minutes, config.save_every_minutes > 0, "must be above 0")
     at_least(

@@ -252,10 +252,12 @@ def parameters_of(settings: dict[str, Any], vocab_size: int) -> int:
         return sum(p.numel() for p in CharRNN(_settings(settings, vocab_size)).parameters())
 
 
-def megabytes_of(settings: dict[str, Any], vocab_size: int, batch_size: int, sequence_length: int) -> float:
+def megabytes_of(
+    parameters: int, settings: dict[str, Any], vocab_size: int, batch_size: int, sequence_length: int
+) -> float:
     """What training needs, for weights, gradients, the optimizer's means and one window; as `size_of` takes them."""
     window = batch_size * sequence_length * (settings["num_layers"] * settings["hidden_size"] * 8 + vocab_size)
-    return float(4e-6 * (4 * parameters_of(settings, vocab_size) + window))
+    return float(4e-6 * (4 * parameters + window))
 
 
 def machine_megabytes() -> float:
@@ -294,8 +296,6 @@ def size_of(settings: dict[str, Any], vocab_size: int, batch_size: int, sequence
         nats, _ = model.nats(ids[:, :-1], ids[:, 1:])
         torch.autograd.grad(nats, list(model.parameters()))
         steps, seconds = steps + 1, seconds + (time.perf_counter() - began if steps else 0.0)  # the first one warms up
-    return Size(
-        parameters_of(settings, vocab_size),
-        megabytes_of(settings, vocab_size, batch_size, sequence_length),
-        (steps - 1) * batch_size * sequence_length / seconds,
-    )
+    parameters = sum(p.numel() for p in model.parameters())
+    megabytes = megabytes_of(parameters, settings, vocab_size, batch_size, sequence_length)
+    return Size(parameters, megabytes, (steps - 1) * batch_size * sequence_length / seconds)

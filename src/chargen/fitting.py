@@ -147,7 +147,9 @@ def fit(
 
 def _require_memory(config: TrainConfig, vocab_size: int) -> None:
     """A model that this machine cannot hold is refused before it is built: later, the system would kill the run."""
-    needed = megabytes_of(asdict(config.model), vocab_size, config.batch_size, config.sequence_length)
+    model = asdict(config.model)
+    parameters = parameters_of(model, vocab_size)
+    needed = megabytes_of(parameters, model, vocab_size, config.batch_size, config.sequence_length)
     if needed > _DOUBT * machine_megabytes():
         raise ValueError(
             f"model.hidden_size={config.model.hidden_size} with batch_size={config.batch_size} and "

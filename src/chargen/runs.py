@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import math
-import zipfile
-from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
 from chargen.files import is_sealed, previous
+from chargen.plain import read_plainly, require_plain
 from chargen.portable import FORMAT_VERSION, Portable
 
 RUNS = Path("runs")
@@ -106,7 +104,7 @@ def load_checkpoint(file: Path) -> dict[str, Any]:
         for name, weight in checkpoint["state_dict"].items():
             if not (isinstance(weight, torch.Tensor) and weight.is_floating_point() and str(name).startswith("model.")):
                 raise TypeError
-        _require_plain(checkpoint["hyper_parameters"], None, _MOST_PARTS)
+        require_plain(checkpoint["hyper_parameters"], None)
         seconds = checkpoint["callbacks"]["Timer"]["time_elapsed"]["train"]
         if not (math.isfinite(seconds) and seconds >= 0):
             raise TypeError
@@ -125,72 +123,6 @@ def load_checkpoint(file: Path) -> dict[str, Any]:
     if later:
         raise ValueError(f"{file} was written by a later chargen: update with pip install -U chargen")
     return dict(checkpoint)
-
-
-def read_plainly(file: Path) -> dict[str, Any]:
-    """What stands in a checkpoint, if that is tensors and plain data: no more, and no larger than the file.
-
-    torch is given an archive made anew of what Python reads in it, so that there are no two ways to read it.
-
-    Raises:
-        Exception: whatever torch or zipfile make of a file that is something else.
-    """
-    import torch
-
-    whole = io.BytesIO()
-    with zipfile.ZipFile(file) as archive, zipfile.ZipFile(whole, "w") as anew:
-        members = archive.infolist()
-        if any(member.compress_type != zipfile.ZIP_STORED for member in members):
-            raise zipfile.BadZipFile("packed members, which could be a thousand times as large in memory")
-        if sum(member.file_size for member in members) > file.stat().st_size:
-            raise zipfile.BadZipFile("members that overlap")
-        for member in members:
-            anew.writestr(member.filename, archive.read(member))
-    whole.seek(0)
-    content = torch.load(whole, map_location="cpu", weights_only=True)
-    if not isinstance(content, dict):
-        raise TypeError
-    _require_plain(content, torch.Tensor, _MOST_PARTS)
-    return dict(content)
-
-
-_MOST_PARTS = 1_000_000
-"""Numbers, texts and tensors in a checkpoint, each counted where it stands: a part may stand in many places."""
-
-
-def _require_plain(value: Any, tensor: type | None, left: int) -> int:
-    """Goes through data, and says how many parts are left of those there may be.
-
-    Args:
-        value: the data.
-        tensor: torch's type of them, or None where there are to be none; keys are texts then.
-        left: so many parts.
-
-    Raises:
-        ValueError: something is not plain, or there is too much of it.
-    """
-    kind = type(value)
-    if kind is tensor:
-        is_array = str(value.layout) == "torch.strided" and not (value.is_quantized or value.is_nested)
-        if not is_array or value.device.type != "cpu" or value.requires_grad:
-            raise ValueError("a tensor that chargen does not write")
-        if value.numel() * value.element_size() > value.untyped_storage().nbytes():
-            raise ValueError(f"a tensor of shape {tuple(value.shape)}, larger than what is stored of it")
-    elif kind in (dict, OrderedDict):
-        if kind is OrderedDict and vars(value).keys() - {"_metadata"}:  # which could hide what is in it
-            raise ValueError("a dictionary with attributes")
-        for key, part in dict.items(value):
-            if type(key) is not str and (tensor is None or type(key) is not int):
-                raise ValueError(f"a key of type {type(key).__name__}")
-            left = _require_plain(part, tensor, left)
-    elif kind in (list, tuple):
-        for part in value:
-            left = _require_plain(part, tensor, left)
-    elif kind not in (str, int, float, bool, type(None)):
-        raise ValueError(f"a {kind.__name__}")
-    if left <= 0:
-        raise ValueError("more parts than any run has")
-    return left - 1
 
 
 def undamaged(file: Path) -> tuple[Path, dict[str, Any], str]:
