@@ -26,7 +26,7 @@ from measure import Contender, interleaved, main, markdown, seconds_of
 
 from chargen import native
 from chargen.corpus import prepare, read_articles
-from chargen.files import CHUNK_BYTES, sha256_of, whole
+from chargen.storage.atomic import CHUNK_BYTES, sha256_of, whole
 from chargen.symbols import NUM_CODE_POINTS, count
 from chargen.tokenizer import Tokenizer, Unit
 

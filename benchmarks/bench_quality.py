@@ -39,7 +39,7 @@ from chargen.corpus import Corpus, prepare
 from chargen.dynamic import RMS, mean_squares, score_dynamic
 from chargen.evaluation import score_streaming, score_windowed
 from chargen.model import CharRNN
-from chargen.portable import Portable
+from chargen.storage.model_file import Portable
 
 SHARED = ROOT.parent / "shared" / "data"
 BUDGETS = {15: "fifteen_seconds", 60: "one_minute", 180: "three_minutes"}

@@ -35,7 +35,7 @@ from torch import nn
 from chargen import native
 from chargen.corpus import prepare
 from chargen.model import CharRNN, ModelSettings
-from chargen.portable import Portable
+from chargen.storage.model_file import Portable
 from chargen.sampling import PRECISIONS, Choice, NativeRNN, NumpyRNN, Precision, generate
 
 VOCAB_SIZE, EMBEDDING_SIZE, STREAMS = 67, 64, 64

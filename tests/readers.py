@@ -21,7 +21,7 @@ from chargen.lanes import Batch
 from chargen.logs import MetricsFile
 from chargen.model import CharRNN, ModelSettings
 from chargen.overrides import spell
-from chargen.portable import Portable
+from chargen.storage.model_file import Portable
 from chargen.sampling import Choice, Writer
 from chargen.tokenizer import Tokenizer
 from chargen.training import CharLanguageModel

@@ -26,11 +26,11 @@ from chargen.callbacks import (
     updates_that_fit,
 )
 from chargen.evaluation import score_streaming
-from chargen.files import is_sealed, previous
+from chargen.storage.atomic import is_sealed, previous
 from chargen.guard import Diverged
 from chargen.logs import COLUMNS, MetricsFile
 from chargen.model import CharRNN
-from chargen.portable import Portable
+from chargen.storage.model_file import Portable
 
 
 def rows_of(file: Path) -> list[dict[str, str]]:

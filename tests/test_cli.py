@@ -19,7 +19,7 @@ from conftest import CELLS as NAMES
 from conftest import Launch
 
 from chargen.model import CharRNN, ModelSettings
-from chargen.portable import Portable
+from chargen.storage.model_file import Portable
 from chargen.tokenizer import Tokenizer
 
 Chargen = Callable[..., tuple[int, str, str]]

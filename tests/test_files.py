@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from chargen.files import owned, sha256_of, whole
+from chargen.storage.atomic import owned, sha256_of, whole
 
 
 def test_a_failed_write_leaves_what_stood_there(tmp_path: Path) -> None:
@@ -51,7 +51,7 @@ def test_a_folder_has_one_owner(tmp_path: Path) -> None:
     """Another process is told who it is, or waits; who is killed owns nothing any more."""
     folder = tmp_path / "run"
     hold = (
-        "import sys, time; from pathlib import Path; from chargen.files import owned\n"
+        "import sys, time; from pathlib import Path; from chargen.storage.atomic import owned\n"
         "with owned(Path(sys.argv[1])): print('mine', flush=True); time.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", hold, str(folder)], stdout=subprocess.PIPE, text=True) as other:

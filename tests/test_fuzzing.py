@@ -21,7 +21,7 @@ from chargen.callbacks import WholeCheckpoints
 from chargen.config import TrainConfig, read
 from chargen.lanes import Lanes, Reading
 from chargen.overrides import spell
-from chargen.portable import Portable
+from chargen.storage.model_file import Portable
 from chargen.sampling import Writer
 
 anything = st.recursive(

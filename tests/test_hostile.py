@@ -27,8 +27,8 @@ from test_cli import TEXT, TINY, write_model
 from test_corpus import Host, get, host  # noqa: F401  # a fixture
 
 from chargen.corpus import _NoDowngrade, fetch
-from chargen.files import opened, owned, seal, whole
-from chargen.portable import ESTIMATE, FORMAT_VERSION, Portable, _digest
+from chargen.storage.atomic import opened, owned, seal, whole
+from chargen.storage.model_file import ESTIMATE, FORMAT_VERSION, Portable, _digest
 from chargen.tokenizer import MOST_JSON, Tokenizer
 
 Chargen = Callable[..., tuple[int, str, str]]

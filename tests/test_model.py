@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from chargen.model import CharRNN, ModelSettings, StackedRNN, drop_weights
-from chargen.portable import Portable
+from chargen.storage.model_file import Portable
 from chargen.unroll import unroll_reference
 
 TORCH = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}

@@ -11,7 +11,7 @@ from conftest import Figure
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from chargen.portable import FORMAT_VERSION, Portable, _digest
+from chargen.storage.model_file import FORMAT_VERSION, Portable, _digest
 
 
 def portable(**changes: object) -> Portable:

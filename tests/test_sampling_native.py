@@ -13,7 +13,7 @@ from test_sampling import choices
 
 from chargen import native
 from chargen.model import CharRNN, ModelSettings
-from chargen.portable import Portable
+from chargen.storage.model_file import Portable
 from chargen.sampling import PRECISIONS, Choice, NativeRNN, NumpyRNN, Writer, generate
 from chargen.tokenizer import END_ID, UNKNOWN_ID, Tokenizer
 

@@ -25,7 +25,7 @@ from conftest import CELLS, ROOT, Figure, Launch
 from test_cli import TEXT, TINY
 from test_training import everything
 
-from chargen.portable import Portable
+from chargen.storage.model_file import Portable
 
 SETTINGS = (
     *("t.txt", "model=tiny", "model.dropout=0.2", "model.weight_dropout=0.2", "model.num_layers=2"),

@@ -8,14 +8,14 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from chargen.model import CharRNN as CharRNN
-    from chargen.portable import Portable as Portable
+    from chargen.storage.model_file import Portable as Portable
     from chargen.sampling import Choice as Choice
     from chargen.sampling import Writer as Writer
     from chargen.tokenizer import Tokenizer as Tokenizer
 
 _HOMES = {
     "CharRNN": "model",
-    "Portable": "portable",
+    "Portable": "storage.model_file",
     "Choice": "sampling",
     "Tokenizer": "tokenizer",
     "Writer": "sampling",

@@ -21,11 +21,11 @@ from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
-from chargen.files import is_sealed, keep, opened, previous, seal, whole
+from chargen.storage.atomic import is_sealed, keep, opened, previous, seal, whole
 from chargen.guard import Diverged
-from chargen.plain import read_plainly
-from chargen.portable import ESTIMATE, Portable
-from chargen.runs import MODEL
+from chargen.storage.plain_data import read_plainly
+from chargen.storage.model_file import ESTIMATE, Portable
+from chargen.storage.run_folder import MODEL
 from chargen.sampling import Writer
 from chargen.symbols import shown
 from chargen.training import VALIDATION_SCORE, CharLanguageModel, Plan

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from chargen.config import TrainConfig
     from chargen.corpus import Corpus
     from chargen.evaluation import Score
-    from chargen.portable import Portable
+    from chargen.storage.model_file import Portable
     from chargen.tokenizer import Tokenizer
 
 app = typer.Typer(
@@ -251,7 +251,7 @@ def _resumed(given: dict[str, Any], overrides: list[str]) -> tuple[dict[str, Any
     The last is the digest of the text that it learns from.
     """
     from chargen.config import read
-    from chargen.runs import CHECKPOINT, undamaged
+    from chargen.storage.run_folder import CHECKPOINT, undamaged
 
     file = Path(given["resume"])
     file, checkpoint, wrong = undamaged(file / CHECKPOINT if file.is_dir() else file)
@@ -302,7 +302,7 @@ def _train(settings: dict[str, Any], new_length: bool, program: str, learned: st
     from rich.console import Console
 
     from chargen.corpus import prepare
-    from chargen.files import owned
+    from chargen.storage.atomic import owned
 
     class Output(Console):
         """Standard output, whose reader may go away (`| head`): a run then stops as if it had been told to."""
@@ -388,7 +388,7 @@ def sample(
     ] = "skip",
 ) -> None:
     """Write a text in the manner of what was learned. Characters come as they are written."""
-    from chargen.runs import load_model
+    from chargen.storage.run_folder import load_model
     from chargen.sampling import Choice, Writer
 
     choice = Choice(temperature, top_k, top_p, min_p)
@@ -458,7 +458,7 @@ def _write_in_turn(
 def _output(file: Path | None) -> Iterator[Any]:
     """Writes pieces of text as they come: to the terminal, or to a file that is kept when interrupted."""
     if file is not None:
-        from chargen.files import whole
+        from chargen.storage.atomic import whole
 
         interrupted = False
         with whole(file, through=True) as temporary, open(temporary, "w", encoding="utf-8", newline="") as stream:
@@ -515,7 +515,7 @@ def evaluate(
     """Nats and bits per character of a text under a model, and under what a network has to beat."""
     from rich.console import Console
 
-    from chargen.runs import load_model
+    from chargen.storage.run_folder import load_model
 
     portable = load_model(run)
     needed = " and ".join(flag for flag, given in (("--dynamic", dynamic), ("--baselines", baselines)) if given)
@@ -541,7 +541,7 @@ def evaluate(
         console.print(f"  {label:42}{nats:11.4f}{nats / math.log(2):11.4f}")
     if output is not None:
         from chargen.evaluation import WINDOW
-        from chargen.files import whole
+        from chargen.storage.atomic import whole
 
         report: dict[str, Any] = {"text": name, "unknown_characters": num_unknown}
         for key, _, score in scores:
@@ -681,7 +681,7 @@ def plot(
     """Draw the learning curve of a run."""
     import csv
 
-    from chargen.runs import newest
+    from chargen.storage.run_folder import newest
 
     folder = run or newest()
     folder = folder.parent if folder.is_file() else folder

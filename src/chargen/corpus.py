@@ -34,7 +34,7 @@ from typing import Any, Literal
 import numpy as np
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-from chargen.files import CHUNK_BYTES, opened, owned, sha256_of, whole
+from chargen.storage.atomic import CHUNK_BYTES, opened, owned, sha256_of, whole
 from chargen.symbols import NUM_CODE_POINTS, Utf8Decoder, count, numbers_of
 from chargen.tokenizer import END_ID, Tokenizer, Unit
 

@@ -48,13 +48,13 @@ from chargen.config import DEFAULT_MAX_TIME, TrainConfig, read, run_seconds
 from chargen.corpus import Corpus
 from chargen.doctor import machine_megabytes, megabytes_of, parameters_of, size_of
 from chargen.evaluation import Score, score_streaming
-from chargen.files import previous, whole
+from chargen.storage.atomic import previous, whole
 from chargen.guard import RETURNS, Diverged
 from chargen.lanes import Lanes, TextData
 from chargen.logs import MetricsFile, extra_logger
 from chargen.model import CharRNN, ModelSettings
-from chargen.portable import ESTIMATE, Portable
-from chargen.runs import CHECKPOINT, MODEL, load_checkpoint, portable_of, undamaged
+from chargen.storage.model_file import ESTIMATE, Portable
+from chargen.storage.run_folder import CHECKPOINT, MODEL, load_checkpoint, portable_of, undamaged
 from chargen.sampling import Writer
 from chargen.symbols import shown
 from chargen.training import VALIDATION_SCORE, CharLanguageModel, Plan

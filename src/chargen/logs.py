@@ -17,7 +17,7 @@ from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
-from chargen.files import opened, whole
+from chargen.storage.atomic import opened, whole
 
 COLUMNS = (
     "update",

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from chargen.cells import CELLS, State
 from chargen.head import nats
 from chargen.linear import linear
-from chargen.portable import Portable
+from chargen.storage.model_file import Portable
 from chargen.unroll import GatesX, Lookup, Unroll, unroll
 
 States = tuple[State, ...]

@@ -22,7 +22,7 @@ from typing import Literal
 import numpy as np
 
 from chargen import native
-from chargen.portable import GATES, Portable
+from chargen.storage.model_file import GATES, Portable
 from chargen.tokenizer import END_ID, UNKNOWN_ID, Tokenizer
 
 Array = np.ndarray

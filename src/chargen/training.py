@@ -26,7 +26,7 @@ from chargen.guard import PATIENCE, Diverged, Guard
 from chargen.head import IGNORED
 from chargen.lanes import Batch
 from chargen.model import CharRNN, ModelSettings, States, detached
-from chargen.portable import FORMAT_VERSION
+from chargen.storage.model_file import FORMAT_VERSION
 
 VALIDATION_SCORE = "validation_nats_per_char"
 

@@ -17,7 +17,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from chargen.files import whole
+from chargen.storage.atomic import whole
 
 FORMAT = "chargen"
 FORMAT_VERSION = 2

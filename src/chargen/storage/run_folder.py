@@ -6,9 +6,9 @@ import math
 from pathlib import Path
 from typing import Any
 
-from chargen.files import is_sealed, previous
-from chargen.plain import read_plainly, require_plain
-from chargen.portable import FORMAT_VERSION, Portable
+from chargen.storage.atomic import is_sealed, previous
+from chargen.storage.plain_data import read_plainly, require_plain
+from chargen.storage.model_file import FORMAT_VERSION, Portable
 
 RUNS = Path("runs")
 MODEL, CHECKPOINT = "model.safetensors", "last.ckpt"

@@ -1,0 +1,1 @@
+"""Files of a run: written atomically, read safely, each format with one owner."""
