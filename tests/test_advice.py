@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from chargen.advice import GOOD, OFTEN, SELDOM, advice, good_passes, weight_dropout
+from chargen.planning.advice import GOOD, OFTEN, SELDOM, advice, good_passes, weight_dropout
 from chargen.config import run_seconds
 
 

@@ -775,7 +775,7 @@ def _print_sizes(console: Console, vocab_size: int, characters: int) -> None:
     """What each size of model would cost, and how long it takes to read the text as often as is good for it."""
     import yaml
 
-    from chargen.advice import GOOD
+    from chargen.planning.advice import GOOD
     from chargen.config import TrainConfig, max_time
     from chargen.doctor import size_of
 

@@ -32,7 +32,7 @@ from rich.progress import Progress
 
 import chargen
 from chargen import native
-from chargen.advice import advice, weight_dropout
+from chargen.planning.advice import advice, weight_dropout
 from chargen.callbacks import (
     VALIDATIONS,
     KeepBest,
