@@ -25,10 +25,10 @@ import numpy as np
 from measure import Contender, interleaved, main, markdown, seconds_of
 
 from chargen import native
-from chargen.corpus import prepare, read_articles
+from chargen.corpus.encoded import prepare, read_articles
 from chargen.storage.atomic import CHUNK_BYTES, sha256_of, whole
-from chargen.symbols import NUM_CODE_POINTS, count
-from chargen.tokenizer import Tokenizer, Unit
+from chargen.corpus.code_points import NUM_CODE_POINTS, count
+from chargen.corpus.tokenizer import Tokenizer, Unit
 
 LIBRARY_PIECE = 4096  # characters: one long string costs the library hundreds of bytes for each
 SPARE_BYTES = 1 << 30  # room on the disk that is left alone

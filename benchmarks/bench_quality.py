@@ -35,7 +35,7 @@ from measure import ROOT, main, markdown
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from chargen.corpus import Corpus, prepare
+from chargen.corpus.encoded import Corpus, prepare
 from chargen.dynamic import RMS, mean_squares, score_dynamic
 from chargen.evaluation import score_streaming, score_windowed
 from chargen.model import CharRNN

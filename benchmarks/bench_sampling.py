@@ -33,7 +33,7 @@ from measure import Contender, interleaved, main, markdown, times
 from torch import nn
 
 from chargen import native
-from chargen.corpus import prepare
+from chargen.corpus.encoded import prepare
 from chargen.model import CharRNN, ModelSettings
 from chargen.storage.model_file import Portable
 from chargen.sampling import PRECISIONS, Choice, NativeRNN, NumpyRNN, Precision, generate

@@ -15,7 +15,7 @@ from typing import Any
 from bench_quality import SHARED, chargen_train, train_lstm
 from measure import main, markdown
 
-from chargen.corpus import prepare
+from chargen.corpus.encoded import prepare
 
 SECONDS = 180
 

@@ -35,7 +35,7 @@ from measure import ROOT, Contender, interleaved, main, markdown, seconds_of, ti
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from chargen.corpus import Corpus, prepare
+from chargen.corpus.encoded import Corpus, prepare
 from chargen.head import nats
 from chargen.linear import linear
 from chargen.model import CharRNN, ModelSettings

@@ -23,7 +23,7 @@ from chargen.model import CharRNN, ModelSettings
 from chargen.overrides import spell
 from chargen.storage.model_file import Portable
 from chargen.sampling import Choice, Writer
-from chargen.tokenizer import Tokenizer
+from chargen.corpus.tokenizer import Tokenizer
 from chargen.training import CharLanguageModel
 
 TEXT = "abc \n白日"

@@ -20,7 +20,7 @@ from conftest import Launch
 
 from chargen.model import CharRNN, ModelSettings
 from chargen.storage.model_file import Portable
-from chargen.tokenizer import Tokenizer
+from chargen.corpus.tokenizer import Tokenizer
 
 Chargen = Callable[..., tuple[int, str, str]]
 TINY = ["+experiment=smoke", "model.hidden_size=8", "model.embedding_size=4", "trainer.max_steps=6"]

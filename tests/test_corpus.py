@@ -22,10 +22,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import chargen.corpus
+import chargen.corpus.encoded
 from chargen import native
-from chargen.corpus import Corpus, encode_file, fetch, find_files, prepare, read_articles
-from chargen.tokenizer import END_ID, UNKNOWN_ID
+from chargen.corpus.encoded import Corpus, encode_file, fetch, find_files, prepare, read_articles
+from chargen.corpus.tokenizer import END_ID, UNKNOWN_ID
 
 
 def encoded(path: object, folder: Path, **settings) -> Corpus:
@@ -300,7 +300,7 @@ def test_memory_does_not_grow_with_the_text(settings: dict, tmp_path: Path) -> N
     code = """
 import re, sys
 from pathlib import Path
-from chargen.corpus import prepare
+from chargen.corpus.encoded import prepare
 for name in ("small", "large"):
     prepare(name, Path("cache"), path=["first.txt", f"{name}.txt"], **eval(sys.argv[1]))
     print(int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) // 1024)
@@ -326,7 +326,7 @@ def test_a_terminal_sees_how_far_it_is(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("to be or not to be\n" * 9)
     code = """
 from pathlib import Path
-from chargen.corpus import prepare
+from chargen.corpus.encoded import prepare
 prepare("plays", Path("cache"), path="a.txt")
 """
     assert in_a_new_process(code, cwd=tmp_path, capture_output=True).stdout == ""

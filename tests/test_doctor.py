@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import chargen.corpus
+import chargen.corpus.encoded
 from chargen.doctor import LONG_LINE, RARE, examine, size_of
 
 STRANGE = "ab\n\ré中 "

@@ -24,7 +24,7 @@ from rich.console import Console
 from test_training import Crash, everything, module_for, run
 
 from chargen.callbacks import Save
-from chargen.corpus import prepare
+from chargen.corpus.encoded import prepare
 from chargen.fitting import _last_good, fit
 from chargen.guard import DEVIATIONS, MARGIN, PATIENCE, RETURNS, Diverged, Guard
 from chargen.model import StackedRNN

@@ -26,10 +26,10 @@ from safetensors.torch import save_file
 from test_cli import TEXT, TINY, write_model
 from test_corpus import Host, get, host  # noqa: F401  # a fixture
 
-from chargen.corpus import _NoDowngrade, fetch
+from chargen.corpus.encoded import _NoDowngrade, fetch
 from chargen.storage.atomic import opened, owned, seal, whole
 from chargen.storage.model_file import ESTIMATE, FORMAT_VERSION, Portable, _digest
-from chargen.tokenizer import MOST_JSON, Tokenizer
+from chargen.corpus.tokenizer import MOST_JSON, Tokenizer
 
 Chargen = Callable[..., tuple[int, str, str]]
 

@@ -15,7 +15,7 @@ import torch
 from conftest import ROOT, Figure, Launch
 from test_cli import TEXT, TINY, write_model
 
-from chargen.corpus import read_articles
+from chargen.corpus.encoded import read_articles
 
 Chargen = Callable[..., tuple[int, str, str]]
 
@@ -281,7 +281,7 @@ def test_a_text_that_vanishes_while_it_is_read(
             file.unlink()
         return read_articles(file, *rest, **more)
 
-    monkeypatch.setattr("chargen.corpus.read_articles", read)
+    monkeypatch.setattr("chargen.corpus.encoded.read_articles", read)
     code, _, err = chargen("train", "a.txt", "b.txt", *TINY, "run_dir=r")
     assert (code, err) == (2, f"chargen: cannot read {away}/b.txt: No such file or directory\n")
     assert not list(away.rglob("manifest.json"))

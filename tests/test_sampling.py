@@ -12,7 +12,7 @@ from hypothesis.extra.numpy import arrays
 
 from chargen.model import CharRNN, ModelSettings
 from chargen.sampling import Choice, NumpyRNN, Writer, generate
-from chargen.tokenizer import END_ID, UNKNOWN_ID, Tokenizer
+from chargen.corpus.tokenizer import END_ID, UNKNOWN_ID, Tokenizer
 
 V = 9
 

@@ -15,7 +15,7 @@ from chargen import native
 from chargen.model import CharRNN, ModelSettings
 from chargen.storage.model_file import Portable
 from chargen.sampling import PRECISIONS, Choice, NativeRNN, NumpyRNN, Writer, generate
-from chargen.tokenizer import END_ID, UNKNOWN_ID, Tokenizer
+from chargen.corpus.tokenizer import END_ID, UNKNOWN_ID, Tokenizer
 
 pytestmark = pytest.mark.skipif(native.library() is None, reason="the kernels were not built here")
 

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import chargen.symbols
+import chargen.corpus.encoded.__code_points
 from chargen import native
-from chargen.symbols import (
+from chargen.corpus.code_points import (
     NUM_CODE_POINTS,
     Utf8Decoder,
     count,

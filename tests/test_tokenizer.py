@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer as Library
 
-from chargen.tokenizer import END_ID, REPLACEMENT, UNKNOWN_ID, Tokenizer
+from chargen.corpus.tokenizer import END_ID, REPLACEMENT, UNKNOWN_ID, Tokenizer
 
 AWKWARD = [
     "",

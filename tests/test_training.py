@@ -17,9 +17,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from chargen.callbacks import Save, WholeCheckpoints
-from chargen.corpus import Corpus
+from chargen.corpus.encoded import Corpus
 from chargen.lanes import TextData
-from chargen.tokenizer import Tokenizer
+from chargen.corpus.tokenizer import Tokenizer
 from chargen.training import CharLanguageModel, Plan, learning_rate
 
 B, T, V = 3, 5, 9

@@ -11,13 +11,13 @@ if TYPE_CHECKING:
     from chargen.storage.model_file import Portable as Portable
     from chargen.sampling import Choice as Choice
     from chargen.sampling import Writer as Writer
-    from chargen.tokenizer import Tokenizer as Tokenizer
+    from chargen.corpus.tokenizer import Tokenizer as Tokenizer
 
 _HOMES = {
     "CharRNN": "model",
     "Portable": "storage.model_file",
     "Choice": "sampling",
-    "Tokenizer": "tokenizer",
+    "Tokenizer": "corpus.tokenizer",
     "Writer": "sampling",
 }
 

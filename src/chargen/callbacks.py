@@ -27,7 +27,7 @@ from chargen.storage.plain_data import read_plainly
 from chargen.storage.model_file import ESTIMATE, Portable
 from chargen.storage.run_folder import MODEL
 from chargen.sampling import Writer
-from chargen.symbols import shown
+from chargen.corpus.code_points import shown
 from chargen.training import VALIDATION_SCORE, CharLanguageModel, Plan
 
 VALIDATIONS = 10

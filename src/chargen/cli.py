@@ -31,10 +31,10 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     from chargen.config import TrainConfig
-    from chargen.corpus import Corpus
+    from chargen.corpus.encoded import Corpus
     from chargen.evaluation import Score
     from chargen.storage.model_file import Portable
-    from chargen.tokenizer import Tokenizer
+    from chargen.corpus.tokenizer import Tokenizer
 
 app = typer.Typer(
     help="chargen learns to write: give it text, and it writes more in that manner.",
@@ -301,7 +301,7 @@ def _train(settings: dict[str, Any], new_length: bool, program: str, learned: st
     _require_free(run_dir, settings)
     from rich.console import Console
 
-    from chargen.corpus import prepare
+    from chargen.corpus.encoded import prepare
     from chargen.storage.atomic import owned
 
     class Output(Console):
@@ -470,7 +470,7 @@ def _output(file: Path | None) -> Iterator[Any]:
             raise KeyboardInterrupt
         return
 
-    from chargen.symbols import shown
+    from chargen.corpus.code_points import shown
 
     live = sys.stdout.isatty()
 
@@ -524,7 +524,7 @@ def evaluate(
     training = corpus.train if corpus is not None else ids[:0]
     from rich.progress import Progress
 
-    from chargen.tokenizer import Tokenizer
+    from chargen.corpus.tokenizer import Tokenizer
 
     tokenizer = Tokenizer.from_json(portable.tokenizer)
     if tokenizer.vocab_size != portable.settings["vocab_size"]:
@@ -599,8 +599,8 @@ def _text_to_score(portable: Portable, text: str | None, encoding: str) -> tuple
     """Ids with one of context in front, what they are called, and how many are unknown."""
     import numpy as np
 
-    from chargen.corpus import encode_file
-    from chargen.tokenizer import UNKNOWN_ID, Tokenizer
+    from chargen.corpus.encoded import encode_file
+    from chargen.corpus.tokenizer import UNKNOWN_ID, Tokenizer
 
     if text is not None:
         cleaning = {key: portable.cleaning[key] for key in ("normalize_newlines", "normalize_unicode")}
@@ -619,7 +619,7 @@ def _learned_from(portable: Portable, needed_by: str = "") -> Corpus:
         ValueError: it is not known, not there, or not the same any more. The message says how to do without.
     """
     from chargen.config import read
-    from chargen.corpus import prepare
+    from chargen.corpus.encoded import prepare
 
     without = f"leave out {needed_by}" if needed_by else "score a text with --text FILE"
     config = portable.notes.get("config")
@@ -655,7 +655,7 @@ def _require_nothing_foreign(config: TrainConfig) -> None:
     """
     import yaml
 
-    from chargen.corpus import unpacked
+    from chargen.corpus.encoded import unpacked
 
     wanted, folder = asdict(config.corpus), Path(config.data_dir)
     if wanted["url"] is None:
@@ -726,9 +726,9 @@ def doctor(
     from rich.console import Console
     from rich.progress import Progress
 
-    from chargen.corpus import find_files
+    from chargen.corpus.encoded import find_files
     from chargen.doctor import LONG_LINE, RARE, examine
-    from chargen.symbols import shown
+    from chargen.corpus.code_points import shown
 
     files = find_files(texts)
     console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)

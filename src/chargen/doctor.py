@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from chargen.corpus import Advance, read_articles
-from chargen.corpus import lines as lines_of
-from chargen.symbols import NUM_CODE_POINTS, count
+from chargen.corpus.encoded import Advance, read_articles
+from chargen.corpus.encoded import lines as lines_of
+from chargen.corpus.code_points import NUM_CODE_POINTS, count
 
 if TYPE_CHECKING:
     from chargen.model import ModelSettings

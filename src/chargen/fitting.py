@@ -45,7 +45,7 @@ from chargen.callbacks import (
     leave_out_empty_hooks,
 )
 from chargen.config import DEFAULT_MAX_TIME, TrainConfig, read, run_seconds
-from chargen.corpus import Corpus
+from chargen.corpus.encoded import Corpus
 from chargen.doctor import machine_megabytes, megabytes_of, parameters_of, size_of
 from chargen.evaluation import Score, score_streaming
 from chargen.storage.atomic import previous, whole
@@ -56,7 +56,7 @@ from chargen.model import CharRNN, ModelSettings
 from chargen.storage.model_file import ESTIMATE, Portable
 from chargen.storage.run_folder import CHECKPOINT, MODEL, load_checkpoint, portable_of, undamaged
 from chargen.sampling import Writer
-from chargen.symbols import shown
+from chargen.corpus.code_points import shown
 from chargen.training import VALIDATION_SCORE, CharLanguageModel, Plan
 
 SAMPLE_LENGTH = 600

@@ -20,7 +20,7 @@ import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
 
-from chargen.corpus import Corpus
+from chargen.corpus.encoded import Corpus
 from chargen.head import IGNORED
 
 VALIDATION_LANES = 64

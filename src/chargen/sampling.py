@@ -23,7 +23,7 @@ import numpy as np
 
 from chargen import native
 from chargen.storage.model_file import GATES, Portable
-from chargen.tokenizer import END_ID, UNKNOWN_ID, Tokenizer
+from chargen.corpus.tokenizer import END_ID, UNKNOWN_ID, Tokenizer
 
 Array = np.ndarray
 State = tuple[Array, ...]

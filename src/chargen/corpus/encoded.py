@@ -35,8 +35,8 @@ import numpy as np
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from chargen.storage.atomic import CHUNK_BYTES, opened, owned, sha256_of, whole
-from chargen.symbols import NUM_CODE_POINTS, Utf8Decoder, count, numbers_of
-from chargen.tokenizer import END_ID, Tokenizer, Unit
+from chargen.corpus.code_points import NUM_CODE_POINTS, Utf8Decoder, count, numbers_of
+from chargen.corpus.tokenizer import END_ID, Tokenizer, Unit
 
 FORMAT_VERSION = 1
 TEXT_SUFFIXES = (".txt", ".md", ".jsonl")

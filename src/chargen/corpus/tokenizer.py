@@ -24,7 +24,7 @@ import numpy as np
 from tokenizers import Tokenizer as Library
 from tokenizers import decoders, models, pre_tokenizers
 
-from chargen.symbols import NUM_CODE_POINTS, look_up, numbers_of
+from chargen.corpus.code_points import NUM_CODE_POINTS, look_up, numbers_of
 
 UNKNOWN_ID, END_ID = 0, 1
 UNKNOWN, END = "[UNK]", "[END]"

@@ -1,0 +1,1 @@
+"""Text files become ids on disk: find, fetch, read, tokenize, encode."""
