@@ -38,7 +38,7 @@ from torch.nn import functional as F
 from chargen.corpus.encoded import Corpus, prepare
 from chargen.dynamic import RMS, mean_squares, score_dynamic
 from chargen.evaluation import score_streaming, score_windowed
-from chargen.model import CharRNN
+from chargen.nn.model import CharRNN
 from chargen.storage.model_file import Portable
 
 SHARED = ROOT.parent / "shared" / "data"

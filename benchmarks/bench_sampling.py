@@ -34,7 +34,7 @@ from torch import nn
 
 from chargen import native
 from chargen.corpus.encoded import prepare
-from chargen.model import CharRNN, ModelSettings
+from chargen.nn.model import CharRNN, ModelSettings
 from chargen.storage.model_file import Portable
 from chargen.sampling import PRECISIONS, Choice, NativeRNN, NumpyRNN, Precision, generate
 

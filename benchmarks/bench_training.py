@@ -36,10 +36,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from chargen.corpus.encoded import Corpus, prepare
-from chargen.head import nats
-from chargen.linear import linear
-from chargen.model import CharRNN, ModelSettings
-from chargen.unroll import Lookup, unroll
+from chargen.nn.loss import nats
+from chargen.nn.linear import linear
+from chargen.nn.model import CharRNN, ModelSettings
+from chargen.nn.unroll import Lookup, unroll
 
 CELLS = ("gru", "lstm")
 B, T, HIDDEN_SIZE, EMBEDDING_SIZE, DROPOUT = 16, 64, 256, 64, 0.2

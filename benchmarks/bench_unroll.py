@@ -24,10 +24,10 @@ import torch
 from measure import Contender, gemm_limits, interleaved, main, markdown, peak_megabytes, times
 from torch import Tensor, nn
 
-from chargen.cells import CELLS
-from chargen.linear import linear
-from chargen.model import StackedRNN
-from chargen.unroll import Lookup, Unroll, unroll, unroll_by_hand, unroll_reference
+from chargen.nn.cells import CELLS
+from chargen.nn.linear import linear
+from chargen.nn.model import StackedRNN
+from chargen.nn.unroll import Lookup, Unroll, unroll, unroll_by_hand, unroll_reference
 
 VOCAB_SIZE, EMBEDDING_SIZE, NUM_TICKS = 65, 64, 64
 TORCH_NN: dict[str, Any] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}

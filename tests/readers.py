@@ -19,7 +19,7 @@ from chargen.callbacks import WholeCheckpoints
 from chargen.config import TrainConfig, read
 from chargen.lanes import Batch
 from chargen.logs import MetricsFile
-from chargen.model import CharRNN, ModelSettings
+from chargen.nn.model import CharRNN, ModelSettings
 from chargen.overrides import spell
 from chargen.storage.model_file import Portable
 from chargen.sampling import Choice, Writer

@@ -29,7 +29,7 @@ from chargen.evaluation import score_streaming
 from chargen.storage.atomic import is_sealed, previous
 from chargen.guard import Diverged
 from chargen.logs import COLUMNS, MetricsFile
-from chargen.model import CharRNN
+from chargen.nn.model import CharRNN
 from chargen.storage.model_file import Portable
 
 

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 import torch
 
-from chargen.cells import CELLS, Cell
+from chargen.nn.cells import CELLS, Cell
 
 B, H = 3, 5
 

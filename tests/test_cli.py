@@ -18,7 +18,7 @@ import yaml
 from conftest import CELLS as NAMES
 from conftest import Launch
 
-from chargen.model import CharRNN, ModelSettings
+from chargen.nn.model import CharRNN, ModelSettings
 from chargen.storage.model_file import Portable
 from chargen.corpus.tokenizer import Tokenizer
 

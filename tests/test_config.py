@@ -20,7 +20,7 @@ from omegaconf import OmegaConf
 
 from chargen.config import OURS, TRAINER, ModelConfig, OptimizerConfig, TrainConfig, known_keys, read, run_seconds
 from chargen.fitting import _length, _trainer
-from chargen.model import CharRNN, ModelSettings
+from chargen.nn.model import CharRNN, ModelSettings
 from chargen.overrides import spell
 
 CONF = ROOT / "conf"

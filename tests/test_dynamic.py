@@ -9,7 +9,7 @@ from torch import nn
 
 from chargen.dynamic import Adaptation, mean_squares, score_dynamic
 from chargen.evaluation import score_streaming
-from chargen.model import CharRNN, ModelSettings
+from chargen.nn.model import CharRNN, ModelSettings
 
 V = 7
 

@@ -10,7 +10,7 @@ import torch
 from conftest import CELLS as NAMES
 
 from chargen.evaluation import WINDOW, Score, score_streaming, score_windowed
-from chargen.model import CharRNN, ModelSettings
+from chargen.nn.model import CharRNN, ModelSettings
 
 V = 11
 

@@ -27,7 +27,7 @@ from chargen.callbacks import Save
 from chargen.corpus.encoded import prepare
 from chargen.fitting import _last_good, fit
 from chargen.guard import DEVIATIONS, MARGIN, PATIENCE, RETURNS, Diverged, Guard
-from chargen.model import StackedRNN
+from chargen.nn.model import StackedRNN
 from chargen.training import CharLanguageModel
 
 

@@ -8,7 +8,7 @@ from conftest import INSTRUCTION_SETS
 from torch.nn import functional as F
 
 from chargen import native
-from chargen.head import IGNORED, nats, nats_native, nats_reference
+from chargen.nn.loss import IGNORED, nats, nats_native, nats_reference
 
 pytestmark = pytest.mark.skipif(native.library() is None, reason="the kernels were not built here")
 

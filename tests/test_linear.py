@@ -8,7 +8,7 @@ from conftest import INSTRUCTION_SETS
 from torch.nn import functional as F
 
 from chargen import native
-from chargen.linear import linear, linear_native, packed, product
+from chargen.nn.linear import linear, linear_native, packed, product
 
 compiled = pytest.mark.skipif(native.library() is None, reason="the kernels were not built here")
 

@@ -10,9 +10,9 @@ from conftest import CELLS as NAMES
 from torch import nn
 from torch.nn import functional as F
 
-from chargen.model import CharRNN, ModelSettings, StackedRNN, drop_weights
+from chargen.nn.model import CharRNN, ModelSettings, StackedRNN, drop_weights
 from chargen.storage.model_file import Portable
-from chargen.unroll import unroll_reference
+from chargen.nn.unroll import unroll_reference
 
 TORCH = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
 

@@ -15,9 +15,9 @@ from conftest import CELLS as NAMES
 from conftest import INSTRUCTION_SETS
 
 from chargen import native
-from chargen.cells import CELLS, Cell
-from chargen.model import StackedRNN
-from chargen.unroll import GatesX, Lookup, unroll, unroll_by_hand, unroll_native, unroll_reference
+from chargen.nn.cells import CELLS, Cell
+from chargen.nn.model import StackedRNN
+from chargen.nn.unroll import GatesX, Lookup, unroll, unroll_by_hand, unroll_native, unroll_reference
 
 pytestmark = pytest.mark.skipif(native.library() is None, reason="the kernels were not built here")
 NUM_ROWS = 11
@@ -191,7 +191,7 @@ def test_a_forked_process_has_helpers_of_its_own() -> None:
     code = """
 import os, torch
 from chargen import native
-from chargen.linear import linear_native
+from chargen.nn.linear import linear_native
 x, w, b = torch.randn(64, 32), torch.randn(48, 32), torch.randn(48)
 with native.own_threads(2), torch.no_grad():
     before = linear_native(x, w, b)

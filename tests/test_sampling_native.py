@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from test_sampling import choices
 
 from chargen import native
-from chargen.model import CharRNN, ModelSettings
+from chargen.nn.model import CharRNN, ModelSettings
 from chargen.storage.model_file import Portable
 from chargen.sampling import PRECISIONS, Choice, NativeRNN, NumpyRNN, Writer, generate
 from chargen.corpus.tokenizer import END_ID, UNKNOWN_ID, Tokenizer

@@ -8,8 +8,8 @@ import pytest
 import torch
 from conftest import CELLS as NAMES
 
-from chargen.cells import CELLS, Cell
-from chargen.unroll import unroll, unroll_reference
+from chargen.nn.cells import CELLS, Cell
+from chargen.nn.unroll import unroll, unroll_reference
 
 
 def problem(cell: Cell, T: int = 6, B: int = 3, H: int = 4) -> tuple[torch.Tensor, ...]:

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from chargen.model import CharRNN as CharRNN
+    from chargen.nn.model import CharRNN as CharRNN
     from chargen.storage.model_file import Portable as Portable
     from chargen.sampling import Choice as Choice
     from chargen.sampling import Writer as Writer
     from chargen.corpus.tokenizer import Tokenizer as Tokenizer
 
 _HOMES = {
-    "CharRNN": "model",
+    "CharRNN": "nn.model",
     "Portable": "storage.model_file",
     "Choice": "sampling",
     "Tokenizer": "corpus.tokenizer",

@@ -560,7 +560,7 @@ def _scores(
     """Keys, labels and scores by protocols A and B, and by C where there is a training text."""
     from chargen.dynamic import RMS, SGD, TRAINING_WINDOWS, mean_squares, score_dynamic
     from chargen.evaluation import WINDOW, score_streaming, score_windowed
-    from chargen.model import CharRNN
+    from chargen.nn.model import CharRNN
 
     model, N = CharRNN.from_portable(portable), len(ids) - 1
     more = 0 if training is None else 2 * N + min(TRAINING_WINDOWS * RMS.window, len(training) - 1)

@@ -26,7 +26,7 @@ from chargen.corpus.encoded import lines as lines_of
 from chargen.corpus.code_points import NUM_CODE_POINTS, count
 
 if TYPE_CHECKING:
-    from chargen.model import ModelSettings
+    from chargen.nn.model import ModelSettings
 
 RARE = 5
 """A symbol that comes less often is rare: too seldom to be learned."""
@@ -246,7 +246,7 @@ def parameters_of(settings: dict[str, Any], vocab_size: int) -> int:
     """How many a model has, without building it. `settings` are those of conf/model."""
     import torch
 
-    from chargen.model import CharRNN
+    from chargen.nn.model import CharRNN
 
     with torch.device("meta"):
         return sum(p.numel() for p in CharRNN(_settings(settings, vocab_size)).parameters())
@@ -270,7 +270,7 @@ def machine_megabytes() -> float:
 
 
 def _settings(settings: dict[str, Any], vocab_size: int) -> ModelSettings:
-    from chargen.model import ModelSettings
+    from chargen.nn.model import ModelSettings
 
     return ModelSettings(vocab_size, **{**settings, "weight_dropout": settings.get("weight_dropout") or 0.0})
 
@@ -286,7 +286,7 @@ def size_of(settings: dict[str, Any], vocab_size: int, batch_size: int, sequence
     """
     import torch
 
-    from chargen.model import CharRNN
+    from chargen.nn.model import CharRNN
 
     model = CharRNN(_settings(settings, vocab_size))
     ids = torch.randint(vocab_size, (batch_size, sequence_length + 1))

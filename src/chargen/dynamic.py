@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from chargen.evaluation import Advance, Score, require_text
-from chargen.model import CharRNN, detached
+from chargen.nn.model import CharRNN, detached
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from chargen.model import CharRNN, States
+from chargen.nn.model import CharRNN, States
 
 WINDOW = 256
 """Characters of protocol A's windows."""

@@ -52,7 +52,7 @@ from chargen.storage.atomic import previous, whole
 from chargen.guard import RETURNS, Diverged
 from chargen.lanes import Lanes, TextData
 from chargen.logs import MetricsFile, extra_logger
-from chargen.model import CharRNN, ModelSettings
+from chargen.nn.model import CharRNN, ModelSettings
 from chargen.storage.model_file import ESTIMATE, Portable
 from chargen.storage.run_folder import CHECKPOINT, MODEL, load_checkpoint, portable_of, undamaged
 from chargen.sampling import Writer

@@ -21,7 +21,7 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 
 from chargen.corpus.encoded import Corpus
-from chargen.head import IGNORED
+from chargen.nn.loss import IGNORED
 
 VALIDATION_LANES = 64
 VALIDATION_WINDOW = 256

@@ -21,11 +21,11 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor
 
-from chargen.cells import State
+from chargen.nn.cells import State
 from chargen.guard import PATIENCE, Diverged, Guard
-from chargen.head import IGNORED
+from chargen.nn.loss import IGNORED
 from chargen.lanes import Batch
-from chargen.model import CharRNN, ModelSettings, States, detached
+from chargen.nn.model import CharRNN, ModelSettings, States, detached
 from chargen.storage.model_file import FORMAT_VERSION
 
 VALIDATION_SCORE = "validation_nats_per_char"

@@ -25,8 +25,8 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from chargen import native
-from chargen.cells import CELLS, Cell, State
-from chargen.linear import packed, product
+from chargen.nn.cells import CELLS, Cell, State
+from chargen.nn.linear import packed, product
 
 
 class Lookup(NamedTuple):

@@ -17,11 +17,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from chargen.cells import CELLS, State
-from chargen.head import nats
-from chargen.linear import linear
+from chargen.nn.cells import CELLS, State
+from chargen.nn.loss import nats
+from chargen.nn.linear import linear
 from chargen.storage.model_file import Portable
-from chargen.unroll import GatesX, Lookup, Unroll, unroll
+from chargen.nn.unroll import GatesX, Lookup, Unroll, unroll
 
 States = tuple[State, ...]
 """The state of every layer, bottom first."""
