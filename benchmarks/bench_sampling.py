@@ -36,7 +36,7 @@ from chargen import native
 from chargen.corpus.encoded import prepare
 from chargen.nn.model import CharRNN, ModelSettings
 from chargen.storage.model_file import Portable
-from chargen.sampling import PRECISIONS, Choice, NativeRNN, NumpyRNN, Precision, generate
+from chargen.sampling.generator import PRECISIONS, Choice, NativeRNN, NumpyRNN, Precision, generate
 
 VOCAB_SIZE, EMBEDDING_SIZE, STREAMS = 67, 64, 64
 CHOICE = Choice(0.8)

@@ -22,7 +22,7 @@ from chargen.logs import MetricsFile
 from chargen.nn.model import CharRNN, ModelSettings
 from chargen.overrides import spell
 from chargen.storage.model_file import Portable
-from chargen.sampling import Choice, Writer
+from chargen.sampling.generator import Choice, Writer
 from chargen.corpus.tokenizer import Tokenizer
 from chargen.training import CharLanguageModel
 

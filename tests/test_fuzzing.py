@@ -22,7 +22,7 @@ from chargen.config import TrainConfig, read
 from chargen.lanes import Lanes, Reading
 from chargen.overrides import spell
 from chargen.storage.model_file import Portable
-from chargen.sampling import Writer
+from chargen.sampling.generator import Writer
 
 anything = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20) | st.just("???"),

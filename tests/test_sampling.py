@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from chargen.nn.model import CharRNN, ModelSettings
-from chargen.sampling import Choice, NumpyRNN, Writer, generate
+from chargen.sampling.generator import Choice, NumpyRNN, Writer, generate
 from chargen.corpus.tokenizer import END_ID, UNKNOWN_ID, Tokenizer
 
 V = 9

@@ -14,7 +14,7 @@ from test_sampling import choices
 from chargen import native
 from chargen.nn.model import CharRNN, ModelSettings
 from chargen.storage.model_file import Portable
-from chargen.sampling import PRECISIONS, Choice, NativeRNN, NumpyRNN, Writer, generate
+from chargen.sampling.generator import PRECISIONS, Choice, NativeRNN, NumpyRNN, Writer, generate
 from chargen.corpus.tokenizer import END_ID, UNKNOWN_ID, Tokenizer
 
 pytestmark = pytest.mark.skipif(native.library() is None, reason="the kernels were not built here")

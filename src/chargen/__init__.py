@@ -9,16 +9,16 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from chargen.nn.model import CharRNN as CharRNN
     from chargen.storage.model_file import Portable as Portable
-    from chargen.sampling import Choice as Choice
-    from chargen.sampling import Writer as Writer
+    from chargen.sampling.generator import Choice as Choice
+    from chargen.sampling.generator import Writer as Writer
     from chargen.corpus.tokenizer import Tokenizer as Tokenizer
 
 _HOMES = {
     "CharRNN": "nn.model",
     "Portable": "storage.model_file",
-    "Choice": "sampling",
+    "Choice": "sampling.generator",
     "Tokenizer": "corpus.tokenizer",
-    "Writer": "sampling",
+    "Writer": "sampling.generator",
 }
 
 __all__ = ["CharRNN", "Choice", "Portable", "Tokenizer", "Writer", "__version__"]

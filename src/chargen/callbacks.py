@@ -26,7 +26,7 @@ from chargen.guard import Diverged
 from chargen.storage.plain_data import read_plainly
 from chargen.storage.model_file import ESTIMATE, Portable
 from chargen.storage.run_folder import MODEL
-from chargen.sampling import Writer
+from chargen.sampling.generator import Writer
 from chargen.corpus.code_points import shown
 from chargen.training import VALIDATION_SCORE, CharLanguageModel, Plan
 

@@ -389,7 +389,7 @@ def sample(
 ) -> None:
     """Write a text in the manner of what was learned. Characters come as they are written."""
     from chargen.storage.run_folder import load_model
-    from chargen.sampling import Choice, Writer
+    from chargen.sampling.generator import Choice, Writer
 
     choice = Choice(temperature, top_k, top_p, min_p)
     for flag, value, least in (("--length", length, 1), ("--num-samples", num_samples, 1), ("--seed", seed or 0, 0)):

@@ -55,7 +55,7 @@ from chargen.logs import MetricsFile, extra_logger
 from chargen.nn.model import CharRNN, ModelSettings
 from chargen.storage.model_file import ESTIMATE, Portable
 from chargen.storage.run_folder import CHECKPOINT, MODEL, load_checkpoint, portable_of, undamaged
-from chargen.sampling import Writer
+from chargen.sampling.generator import Writer
 from chargen.corpus.code_points import shown
 from chargen.training import VALIDATION_SCORE, CharLanguageModel, Plan
 
