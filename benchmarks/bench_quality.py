@@ -36,8 +36,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from chargen.corpus.encoded import Corpus, prepare
-from chargen.dynamic import RMS, mean_squares, score_dynamic
-from chargen.evaluation import score_streaming, score_windowed
+from chargen.evaluation.dynamic import RMS, mean_squares, score_dynamic
+from chargen.evaluation.score import score_streaming, score_windowed
 from chargen.nn.model import CharRNN
 from chargen.storage.model_file import Portable
 

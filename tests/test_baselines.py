@@ -12,7 +12,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from chargen.baselines import MAX_ORDER, baselines, best_order, compressed, kneser_ney, unigram
+from chargen.evaluation.baselines import MAX_ORDER, baselines, best_order, compressed, kneser_ney, unigram
 
 V = 4
 

@@ -25,7 +25,7 @@ from chargen.callbacks import (
     leave_out_empty_hooks,
     updates_that_fit,
 )
-from chargen.evaluation import score_streaming
+from chargen.evaluation.score import score_streaming
 from chargen.storage.atomic import is_sealed, previous
 from chargen.guard import Diverged
 from chargen.logs import COLUMNS, MetricsFile

@@ -415,7 +415,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(chargen: Chargen, away
 
 def test_what_a_network_has_to_beat(learned: str, chargen: Chargen, away: Path) -> None:
     """Beside A and B: the same scores as the functions give, on the same split."""
-    from chargen.dynamic import SGD, score_dynamic
+    from chargen.evaluation.dynamic import SGD, score_dynamic
 
     code, out, _ = chargen("evaluate", learned, "--dynamic", "--baselines", "--json", "all.json")
     assert code == 0

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from chargen.dynamic import Adaptation, mean_squares, score_dynamic
-from chargen.evaluation import score_streaming
+from chargen.evaluation.dynamic import Adaptation, mean_squares, score_dynamic
+from chargen.evaluation.score import score_streaming
 from chargen.nn.model import CharRNN, ModelSettings
 
 V = 7

@@ -9,7 +9,7 @@ import pytest
 import torch
 from conftest import CELLS as NAMES
 
-from chargen.evaluation import WINDOW, Score, score_streaming, score_windowed
+from chargen.evaluation.score import WINDOW, Score, score_streaming, score_windowed
 from chargen.nn.model import CharRNN, ModelSettings
 
 V = 11

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import chargen.novelty
-from chargen.novelty import LONG, novelty
+import chargen.evaluation.novelty
+from chargen.evaluation.novelty import LONG, novelty
 
 
 def ids(text: str) -> np.ndarray:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from chargen.config import TrainConfig
     from chargen.corpus.encoded import Corpus
-    from chargen.evaluation import Score
+    from chargen.evaluation.score import Score
     from chargen.storage.model_file import Portable
     from chargen.corpus.tokenizer import Tokenizer
 
@@ -421,7 +421,7 @@ def sample(
 
 def _print_novelty(which: str, training: np.ndarray, tokenizer: Tokenizer, text: str) -> None:
     """On standard error, so that the sample itself can be passed on. Bytes that are no UTF-8 count as new."""
-    from chargen.novelty import LONG, novelty
+    from chargen.evaluation.novelty import LONG, novelty
 
     found = novelty(training, tokenizer.encode(text))
     run = tokenizer.decode(tokenizer.encode(text)[found.place : found.place + found.longest].tolist())
@@ -540,7 +540,7 @@ def evaluate(
     for label, nats in (*((label, score.nats_per_char) for _, label, score in scores), *rows):
         console.print(f"  {label:42}{nats:11.4f}{nats / math.log(2):11.4f}")
     if output is not None:
-        from chargen.evaluation import WINDOW
+        from chargen.evaluation.score import WINDOW
         from chargen.storage.atomic import whole
 
         report: dict[str, Any] = {"text": name, "unknown_characters": num_unknown}
@@ -558,8 +558,8 @@ def _scores(
     portable: Portable, ids: np.ndarray, training: np.ndarray | None, progress: Progress
 ) -> list[tuple[str, str, Score]]:
     """Keys, labels and scores by protocols A and B, and by C where there is a training text."""
-    from chargen.dynamic import RMS, SGD, TRAINING_WINDOWS, mean_squares, score_dynamic
-    from chargen.evaluation import WINDOW, score_streaming, score_windowed
+    from chargen.evaluation.dynamic import RMS, SGD, TRAINING_WINDOWS, mean_squares, score_dynamic
+    from chargen.evaluation.score import WINDOW, score_streaming, score_windowed
     from chargen.nn.model import CharRNN
 
     model, N = CharRNN.from_portable(portable), len(ids) - 1
@@ -584,7 +584,7 @@ def _baseline_rows(
     tokenizer: Tokenizer, training: np.ndarray, ids: np.ndarray, progress: Progress
 ) -> list[tuple[str, float]]:
     """What they are called, and their nats per character."""
-    from chargen.baselines import baselines
+    from chargen.evaluation.baselines import baselines
 
     task = progress.add_task("counting and compressing", total=4)
 

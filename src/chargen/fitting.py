@@ -47,7 +47,7 @@ from chargen.callbacks import (
 from chargen.config import DEFAULT_MAX_TIME, TrainConfig, read, run_seconds
 from chargen.corpus.encoded import Corpus
 from chargen.doctor import machine_megabytes, megabytes_of, parameters_of, size_of
-from chargen.evaluation import Score, score_streaming
+from chargen.evaluation.score import Score, score_streaming
 from chargen.storage.atomic import previous, whole
 from chargen.guard import RETURNS, Diverged
 from chargen.lanes import Lanes, TextData

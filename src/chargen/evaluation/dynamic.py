@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from chargen.evaluation import Advance, Score, require_text
+from chargen.evaluation.score import Advance, Score, require_text
 from chargen.nn.model import CharRNN, detached
 
 

@@ -1,0 +1,1 @@
+"""How well a text is predicted, and how much of it was copied."""
