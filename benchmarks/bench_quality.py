@@ -243,7 +243,7 @@ def measure(quick: bool) -> dict[str, Any]:
 
 
 def _draw(row: dict[str, Any]) -> None:
-    from chargen.plots import compared
+    from chargen.insight.figures import compared
 
     curves = {
         "chargen": [run["curve"] for run in row["runs"]],

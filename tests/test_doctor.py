@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import chargen.corpus.encoded
-from chargen.doctor import LONG_LINE, RARE, examine, size_of
+from chargen.insight.text_profile import LONG_LINE, RARE, examine, size_of
 
 STRANGE = "ab\n\ré中 "
 

@@ -696,7 +696,7 @@ def plot(
     except (csv.Error, UnicodeDecodeError):
         raise damaged from None
     try:
-        from chargen.plots import learning_curve
+        from chargen.insight.figures import learning_curve
     except ImportError:
         raise ValueError("drawing needs matplotlib: pip install 'chargen[plots]'") from None
 
@@ -727,7 +727,7 @@ def doctor(
     from rich.progress import Progress
 
     from chargen.corpus.encoded import find_files
-    from chargen.doctor import LONG_LINE, RARE, examine
+    from chargen.insight.text_profile import LONG_LINE, RARE, examine
     from chargen.corpus.code_points import shown
 
     files = find_files(texts)
@@ -777,7 +777,7 @@ def _print_sizes(console: Console, vocab_size: int, characters: int) -> None:
 
     from chargen.planning.advice import GOOD
     from chargen.config import TrainConfig, max_time
-    from chargen.doctor import size_of
+    from chargen.insight.text_profile import size_of
 
     train = TrainConfig()
     if characters < train.batch_size * train.sequence_length:

@@ -46,7 +46,7 @@ from chargen.callbacks import (
 )
 from chargen.config import DEFAULT_MAX_TIME, TrainConfig, read, run_seconds
 from chargen.corpus.encoded import Corpus
-from chargen.doctor import machine_megabytes, megabytes_of, parameters_of, size_of
+from chargen.insight.text_profile import machine_megabytes, megabytes_of, parameters_of, size_of
 from chargen.evaluation.score import Score, score_streaming
 from chargen.storage.atomic import previous, whole
 from chargen.guard import RETURNS, Diverged

@@ -1,0 +1,1 @@
+"""What a text holds and what a run did: reports and figures."""
