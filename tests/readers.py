@@ -15,16 +15,16 @@ import numpy as np
 import torch
 
 from chargen import corpus, portable, runs
-from chargen.callbacks import WholeCheckpoints
+from chargen.training.callbacks import WholeCheckpoints
 from chargen.config import TrainConfig, read
-from chargen.lanes import Batch
-from chargen.logs import MetricsFile
+from chargen.training.windows import Batch
+from chargen.training.metrics import MetricsFile
 from chargen.nn.model import CharRNN, ModelSettings
 from chargen.overrides import spell
 from chargen.storage.model_file import Portable
 from chargen.sampling.generator import Choice, Writer
 from chargen.corpus.tokenizer import Tokenizer
-from chargen.training import CharLanguageModel
+from chargen.training.module import CharLanguageModel
 
 TEXT = "abc \n白日"
 TOKENIZER = Tokenizer(TEXT)

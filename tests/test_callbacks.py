@@ -15,7 +15,7 @@ from lightning.pytorch.callbacks import Callback, Timer
 from rich.console import Console
 from test_training import Crash, Watch, corpus, module_for, run
 
-from chargen.callbacks import (
+from chargen.training.callbacks import (
     KeepBest,
     Report,
     Save,
@@ -27,8 +27,8 @@ from chargen.callbacks import (
 )
 from chargen.evaluation.score import score_streaming
 from chargen.storage.atomic import is_sealed, previous
-from chargen.guard import Diverged
-from chargen.logs import COLUMNS, MetricsFile
+from chargen.training.divergence import Diverged
+from chargen.training.metrics import COLUMNS, MetricsFile
 from chargen.nn.model import CharRNN
 from chargen.storage.model_file import Portable
 

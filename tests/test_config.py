@@ -19,7 +19,7 @@ from lightning.pytorch import Trainer
 from omegaconf import OmegaConf
 
 from chargen.config import OURS, TRAINER, ModelConfig, OptimizerConfig, TrainConfig, known_keys, read, run_seconds
-from chargen.fitting import _length, _trainer
+from chargen.training.run import _length, _trainer
 from chargen.nn.model import CharRNN, ModelSettings
 from chargen.overrides import spell
 

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from readers import NOTES, READERS, SETTINGS, SHAPE, a_model, a_module, reads_a_checkpoint, the_checkpoint
 
 from chargen import runs
-from chargen.callbacks import WholeCheckpoints
+from chargen.training.callbacks import WholeCheckpoints
 from chargen.config import TrainConfig, read
-from chargen.lanes import Lanes, Reading
+from chargen.training.windows import Lanes, Reading
 from chargen.overrides import spell
 from chargen.storage.model_file import Portable
 from chargen.sampling.generator import Writer

@@ -23,12 +23,12 @@ from lightning.pytorch.callbacks import Callback
 from rich.console import Console
 from test_training import Crash, everything, module_for, run
 
-from chargen.callbacks import Save
+from chargen.training.callbacks import Save
 from chargen.corpus.encoded import prepare
-from chargen.fitting import _last_good, fit
-from chargen.guard import DEVIATIONS, MARGIN, PATIENCE, RETURNS, Diverged, Guard
+from chargen.training.run import _last_good, fit
+from chargen.training.divergence import DEVIATIONS, MARGIN, PATIENCE, RETURNS, Diverged, Guard
 from chargen.nn.model import StackedRNN
-from chargen.training import CharLanguageModel
+from chargen.training.module import CharLanguageModel
 
 
 class Poison(Callback):

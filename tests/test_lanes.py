@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chargen.lanes import IGNORED, Lanes, Reading
+from chargen.training.windows import IGNORED, Lanes, Reading
 
 
 def rejoined(lanes: Lanes) -> tuple[list[list[int]], list[list[int]]]:

@@ -16,11 +16,11 @@ from lightning.pytorch import Callback, Trainer
 from torch import nn
 from torch.nn import functional as F
 
-from chargen.callbacks import Save, WholeCheckpoints
+from chargen.training.callbacks import Save, WholeCheckpoints
 from chargen.corpus.encoded import Corpus
-from chargen.lanes import TextData
+from chargen.training.windows import TextData
 from chargen.corpus.tokenizer import Tokenizer
-from chargen.training import CharLanguageModel, Plan, learning_rate
+from chargen.training.module import CharLanguageModel, Plan, learning_rate
 
 B, T, V = 3, 5, 9
 WINDOWS = 6  # of one pass: the last one is shorter

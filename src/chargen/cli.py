@@ -326,7 +326,7 @@ def _train(settings: dict[str, Any], new_length: bool, program: str, learned: st
         f"the last {len(corpus.validation) - 1:,} are held out"
     )
     with console.status("loading torch and lightning") if console.is_terminal else contextlib.nullcontext():
-        from chargen.fitting import fit
+        from chargen.training.run import fit
     with owned(run_dir):
         _require_free(run_dir, settings)
         return fit(settings, corpus, console, new_length, program)

@@ -22,13 +22,13 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
 from chargen.storage.atomic import is_sealed, keep, opened, previous, seal, whole
-from chargen.guard import Diverged
+from chargen.training.divergence import Diverged
 from chargen.storage.plain_data import read_plainly
 from chargen.storage.model_file import ESTIMATE, Portable
 from chargen.storage.run_folder import MODEL
 from chargen.sampling.generator import Writer
 from chargen.corpus.code_points import shown
-from chargen.training import VALIDATION_SCORE, CharLanguageModel, Plan
+from chargen.training.module import VALIDATION_SCORE, CharLanguageModel, Plan
 
 VALIDATIONS = 10
 """How often a run looks at the held-out text, unless told otherwise."""

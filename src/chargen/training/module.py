@@ -22,9 +22,9 @@ from lightning.pytorch import LightningModule
 from torch import Tensor
 
 from chargen.nn.cells import State
-from chargen.guard import PATIENCE, Diverged, Guard
+from chargen.training.divergence import PATIENCE, Diverged, Guard
 from chargen.nn.loss import IGNORED
-from chargen.lanes import Batch
+from chargen.training.windows import Batch
 from chargen.nn.model import CharRNN, ModelSettings, States, detached
 from chargen.storage.model_file import FORMAT_VERSION
 

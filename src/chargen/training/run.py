@@ -33,7 +33,7 @@ from rich.progress import Progress
 import chargen
 from chargen import native
 from chargen.planning.advice import advice, weight_dropout
-from chargen.callbacks import (
+from chargen.training.callbacks import (
     VALIDATIONS,
     KeepBest,
     Report,
@@ -49,15 +49,15 @@ from chargen.corpus.encoded import Corpus
 from chargen.insight.text_profile import machine_megabytes, megabytes_of, parameters_of, size_of
 from chargen.evaluation.score import Score, score_streaming
 from chargen.storage.atomic import previous, whole
-from chargen.guard import RETURNS, Diverged
-from chargen.lanes import Lanes, TextData
-from chargen.logs import MetricsFile, extra_logger
+from chargen.training.divergence import RETURNS, Diverged
+from chargen.training.windows import Lanes, TextData
+from chargen.training.metrics import MetricsFile, extra_logger
 from chargen.nn.model import CharRNN, ModelSettings
 from chargen.storage.model_file import ESTIMATE, Portable
 from chargen.storage.run_folder import CHECKPOINT, MODEL, load_checkpoint, portable_of, undamaged
 from chargen.sampling.generator import Writer
 from chargen.corpus.code_points import shown
-from chargen.training import VALIDATION_SCORE, CharLanguageModel, Plan
+from chargen.training.module import VALIDATION_SCORE, CharLanguageModel, Plan
 
 SAMPLE_LENGTH = 600
 """Characters of the text shown at the end."""
