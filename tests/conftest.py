@@ -68,7 +68,7 @@ def chargen(
     away: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Callable[..., tuple[int, str, str]]:
     """Runs a command line in this process, in an empty folder: exit code, standard output, standard error."""
-    from chargen.cli import main
+    from chargen.cli.app import main
 
     def run(*words: str) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["chargen", *words])

@@ -20,7 +20,7 @@ from chargen.config import TrainConfig, read
 from chargen.training.windows import Batch
 from chargen.training.metrics import MetricsFile
 from chargen.nn.model import CharRNN, ModelSettings
-from chargen.overrides import spell
+from chargen.cli.overrides import spell
 from chargen.storage.model_file import Portable
 from chargen.sampling.generator import Choice, Writer
 from chargen.corpus.tokenizer import Tokenizer

@@ -89,7 +89,7 @@ def test_sampling_loads_nothing_heavy(tmp_path: Path) -> None:
     write_model(tmp_path / "r")
     code = f"""
 import sys
-from chargen.cli import main
+from chargen.cli.app import main
 sys.argv = ["chargen", "sample", "r", "--length", "20", "--prompt", "ab"]
 try:
     main()

@@ -21,7 +21,7 @@ from omegaconf import OmegaConf
 from chargen.config import OURS, TRAINER, ModelConfig, OptimizerConfig, TrainConfig, known_keys, read, run_seconds
 from chargen.training.run import _length, _trainer
 from chargen.nn.model import CharRNN, ModelSettings
-from chargen.overrides import spell
+from chargen.cli.overrides import spell
 
 CONF = ROOT / "conf"
 

@@ -20,7 +20,7 @@ from chargen import runs
 from chargen.training.callbacks import WholeCheckpoints
 from chargen.config import TrainConfig, read
 from chargen.training.windows import Lanes, Reading
-from chargen.overrides import spell
+from chargen.cli.overrides import spell
 from chargen.storage.model_file import Portable
 from chargen.sampling.generator import Writer
 

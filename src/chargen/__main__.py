@@ -1,6 +1,6 @@
 """`python -m chargen <command>`."""
 
-from chargen.cli import main
+from chargen.cli.app import main
 
 if __name__ == "__main__":
     main()

@@ -132,7 +132,7 @@ def train(context: typer.Context) -> None:
     from omegaconf.errors import OmegaConfBaseException
 
     from chargen.config import TrainConfig
-    from chargen.overrides import one_line, spell
+    from chargen.cli.overrides import one_line, spell
 
     ConfigStore.instance().store(name="train_schema", node=TrainConfig)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to us, not to Hydra's printer
