@@ -25,10 +25,10 @@ import numpy as np
 from measure import Contender, interleaved, main, markdown, seconds_of
 
 from chargen import native
-from chargen.corpus.encoded import prepare, read_articles
-from chargen.storage.atomic import CHUNK_BYTES, sha256_of, whole
 from chargen.corpus.code_points import NUM_CODE_POINTS, count
+from chargen.corpus.encoded import load_corpus, read_articles
 from chargen.corpus.tokenizer import Tokenizer, Unit
+from chargen.storage.atomic import CHUNK_BYTES, atomic_write, sha256_of
 
 LIBRARY_PIECE = 4096  # characters: one long string costs the library hundreds of bytes for each
 SPARE_BYTES = 1 << 30  # room on the disk that is left alone
@@ -80,7 +80,7 @@ def encode_on_request() -> None:
     """Encodes what each line of standard input says, and tells its peak memory in MB."""
     for line in sys.stdin:
         file, unit, folder = json.loads(line)
-        prepare("text", Path(folder), path=file, unit=unit)
+        load_corpus("text", Path(folder), path=file, unit=unit)
         print(peak_megabytes(), flush=True)
 
 
@@ -116,7 +116,7 @@ def encoder(compiled: bool) -> Iterator[Callable[[Path, Unit, Path], float]]:
 
 def parts(file: Path, unit: Unit, folder: Path) -> dict[str, Callable[[], object]]:
     """What the whole way is made of, and a copy of the file."""
-    corpus = prepare("text", folder / "cache", path=str(file), unit=unit)
+    corpus = load_corpus("text", folder / "cache", path=str(file), unit=unit)
     some_ids, num_ids = np.array(corpus.ids[:CHUNK_BYTES]), len(corpus.ids)
     counts = np.zeros(NUM_CODE_POINTS, dtype=np.int64)
 
@@ -126,12 +126,12 @@ def parts(file: Path, unit: Unit, folder: Path) -> dict[str, Callable[[], object
                 use(numbers)
 
     def write() -> None:
-        with whole(folder / "ids") as temporary, open(temporary, "wb") as stream:
+        with atomic_write(folder / "ids") as temporary, open(temporary, "wb") as stream:
             for begin in range(0, num_ids, len(some_ids)):
                 stream.write(some_ids[: num_ids - begin].data)
 
     def copy() -> None:
-        with whole(folder / "copy") as temporary, open(file, "rb") as source, open(temporary, "wb") as stream:
+        with atomic_write(folder / "copy") as temporary, open(file, "rb") as source, open(temporary, "wb") as stream:
             shutil.copyfileobj(source, stream, CHUNK_BYTES)
 
     return {

@@ -35,11 +35,11 @@ from measure import ROOT, main, markdown
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from chargen.corpus.encoded import Corpus, prepare
+from chargen.corpus.encoded import Corpus, load_corpus
 from chargen.evaluation.dynamic import RMS, mean_squares, score_dynamic
 from chargen.evaluation.score import score_streaming, score_windowed
 from chargen.nn.model import CharRNN
-from chargen.storage.model_file import Portable
+from chargen.storage.model_file import ModelFile
 
 SHARED = ROOT.parent / "shared" / "data"
 BUDGETS = {15: "fifteen_seconds", 60: "one_minute", 180: "three_minutes"}
@@ -74,8 +74,8 @@ def chargen_train(text: Path, folder: Path, seconds: int, seed: int, experiment:
 
 def scored(run: Path, text: Path, folder: Path) -> dict[str, Any]:
     """What a finished run comes to, by protocols A, B and C."""
-    corpus = prepare("text", folder, path=str(text))
-    model = CharRNN.from_portable(Portable.load(run / "model.safetensors"))
+    corpus = load_corpus("text", folder, path=str(text))
+    model = CharRNN.from_model_file(ModelFile.load(run / "model.safetensors"))
     squares = mean_squares(model, corpus.train, RMS.window)
     summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
     with open(run / "metrics.csv", encoding="utf-8", newline="") as stream:
@@ -225,7 +225,7 @@ def measure(quick: bool) -> dict[str, Any]:
     budgets = dict(list(BUDGETS.items())[:1]) if quick else BUDGETS
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        corpus = prepare("tinyshakespeare", folder, path=str(text))
+        corpus = load_corpus("tinyshakespeare", folder, path=str(text))
         result: dict[str, Any] = {"budgets": {}}
         for seconds, experiment in budgets.items():
             runs = [chargen_train(text, folder, seconds, seed, experiment) for seed in seeds]

@@ -33,13 +33,14 @@ from measure import Contender, interleaved, main, markdown, times
 from torch import nn
 
 from chargen import native
-from chargen.corpus.encoded import prepare
-from chargen.nn.model import CharRNN, ModelSettings
-from chargen.storage.model_file import Portable
-from chargen.sampling.generator import PRECISIONS, Choice, NativeRNN, NumpyRNN, Precision, generate
+from chargen.config import ModelConfig
+from chargen.corpus.encoded import load_corpus
+from chargen.nn.model import CharRNN
+from chargen.sampling.generator import PRECISIONS, NativeNetwork, NumpyNetwork, Precision, SamplingParams, generate
+from chargen.storage.model_file import ModelFile
 
 VOCAB_SIZE, EMBEDDING_SIZE, STREAMS = 67, 64, 64
-CHOICE = Choice(0.8)
+CHOICE = SamplingParams(0.8)
 GOALS = {("lstm", 256): {"float32": 45e3, "int8": 100e3}, ("lstm", 512): {"float32": 12e3, "int8": 40e3}}
 GOAL_STREAMS, GOAL_TORCH, GOAL_NUMPY, GOAL_FIRST = 5.0, 20.0, 5.0, 1.0
 SCORED_LANES, SCORED_TICKS = 64, 400
@@ -56,7 +57,7 @@ def one_core() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-def compiled(model: NativeRNN, num_streams: int, length: int) -> Contender:
+def compiled(model: NativeNetwork, num_streams: int, length: int) -> Contender:
     """So many characters on each of so many streams."""
 
     def run() -> None:
@@ -88,16 +89,16 @@ def torch_loop(model: CharRNN, length: int) -> Contender:
 def speeds(cell: str, hidden_size: int, quick: bool) -> dict[str, float]:
     """Characters per second of every contender, by name."""
     torch.manual_seed(1)
-    model = CharRNN(ModelSettings(VOCAB_SIZE, cell, hidden_size, 1, EMBEDDING_SIZE)).eval()
-    portable = model.to_portable("", {})
+    model = CharRNN(ModelConfig(VOCAB_SIZE, cell, hidden_size, 1, EMBEDDING_SIZE)).eval()
+    portable = model.to_model_file("", {})
     slow, fast = (200, 3000) if quick else (1000, 20_000)
-    numpy_model, random = NumpyRNN(portable), np.random.default_rng(1)
+    numpy_model, random = NumpyNetwork(portable), np.random.default_rng(1)
     contenders: dict[str, tuple[Contender, int]] = {
         "torch loop": (torch_loop(model, slow), slow),
         "numpy": (lambda: list(generate(numpy_model, [2], slow, CHOICE, random)), slow),
     }
     for precision in PRECISIONS if native.library() else ():
-        sampler, each = NativeRNN(portable, precision), max(64, fast // STREAMS)
+        sampler, each = NativeNetwork(portable, precision), max(64, fast // STREAMS)
         contenders[precision] = (compiled(sampler, 1, fast), fast)
         contenders[f"{precision}, {STREAMS} streams"] = (compiled(sampler, STREAMS, each), each * STREAMS)
     seconds = interleaved({name: run for name, (run, _) in contenders.items()}, 3 if quick else 9)
@@ -107,22 +108,22 @@ def speeds(cell: str, hidden_size: int, quick: bool) -> dict[str, float]:
 # ------------------------------------------------------------------------ what bytes cost
 
 
-def trained(seconds: float, folder: Path) -> tuple[Portable, np.ndarray, str]:
+def trained(seconds: float, folder: Path) -> tuple[ModelFile, np.ndarray, str]:
     """A model that a plain loop trains for so long, and text that it has not seen."""
     text = next((file for file in TEXTS if file.is_file()), None)
-    corpus = prepare(text.stem, folder, path=str(text)) if text else prepare("python_reference", folder)
+    corpus = load_corpus(text.stem, folder, path=str(text)) if text else load_corpus("python_reference", folder)
     torch.manual_seed(1)
-    model = CharRNN(ModelSettings(corpus.tokenizer.vocab_size, "lstm", 256, 1, EMBEDDING_SIZE))
+    model = CharRNN(ModelConfig(corpus.tokenizer.vocab_size, "lstm", 256, 1, EMBEDDING_SIZE))
     loop, end = Loop(model, torch.from_numpy(corpus.train.astype("int64"))), time.monotonic() + seconds
     while time.monotonic() < end:
         loop.step()
-    notes: dict[str, object] = {"first_id": corpus.first_id}
-    return model.to_portable(corpus.tokenizer.to_json(), notes), np.asarray(corpus.validation), corpus.name
+    notes: dict[str, object] = {"start_id": corpus.start_id}
+    return model.to_model_file(corpus.tokenizer.to_json(), notes), np.asarray(corpus.validation), corpus.name
 
 
-def nats_per_char(portable: Portable, ids: np.ndarray, precision: Precision) -> float:
+def nats_per_char(portable: ModelFile, ids: np.ndarray, precision: Precision) -> float:
     """Of lanes of the text, read by the sampler one character at a time from a zero state."""
-    model = NativeRNN(portable, precision)
+    model = NativeNetwork(portable, precision)
     size = min(SCORED_TICKS, (len(ids) - 1) // SCORED_LANES)
     lanes = np.stack([ids[lane * size : (lane + 1) * size + 1] for lane in range(SCORED_LANES)]).astype(np.int64)
     states, nats = None, []

@@ -35,11 +35,12 @@ from measure import ROOT, Contender, interleaved, main, markdown, seconds_of, ti
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from chargen.corpus.encoded import Corpus, prepare
-from chargen.nn.loss import nats
+from chargen.config import ModelConfig
+from chargen.corpus.encoded import Corpus, load_corpus
 from chargen.nn.linear import linear
-from chargen.nn.model import CharRNN, ModelSettings
-from chargen.nn.unroll import Lookup, unroll
+from chargen.nn.loss import nats
+from chargen.nn.model import CharRNN
+from chargen.nn.unroll import TableLookup, unroll
 
 CELLS = ("gru", "lstm")
 B, T, HIDDEN_SIZE, EMBEDDING_SIZE, DROPOUT = 16, 64, 256, 64, 0.2
@@ -144,7 +145,7 @@ class CutLoop(Loop):
         table = linear(model.embedding.weight, weight_ih, bias_ih)
         cut()
         leaf_table = table.detach().requires_grad_()
-        outputs, state = unroll(model.recurrence.cell, Lookup(leaf_table, ids), weight_hh, bias_hh, state)
+        outputs, state = unroll(model.recurrence.cell, TableLookup(leaf_table, ids), weight_hh, bias_hh, state)
         cut()
         leaf_outputs = outputs.detach().requires_grad_()
         mask = F.dropout(torch.ones_like(leaf_outputs[0]), DROPOUT)
@@ -179,7 +180,7 @@ def unroll_alone(model: CharRNN, ids: Tensor, calls: int) -> Contender:
     def run() -> None:
         for _ in range(calls):
             table.grad = weight_hh.grad = bias_hh.grad = None
-            outputs, _ = unroll(model.recurrence.cell, Lookup(table, inputs), weight_hh, bias_hh, state)
+            outputs, _ = unroll(model.recurrence.cell, TableLookup(table, inputs), weight_hh, bias_hh, state)
             outputs.backward(grad)
 
     return run
@@ -228,7 +229,7 @@ def measure(quick: bool) -> dict[str, Any]:
     text = next((file for file in TEXTS if file.is_file()), None)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        corpus = prepare("benchmark", folder, path=str(text)) if text else prepare("python_reference", folder)
+        corpus = load_corpus("benchmark", folder, path=str(text)) if text else load_corpus("python_reference", folder)
         ids = torch.from_numpy(corpus.train.astype("int64"))
         cells = {}
         for cell in CELLS:
@@ -262,7 +263,7 @@ class _Field:
 def _field(cell: str, corpus: Corpus, ids: Tensor, updates: int) -> _Field:
     torch.manual_seed(1)
     vocab_size = corpus.tokenizer.vocab_size
-    settings = ModelSettings(vocab_size, cell, HIDDEN_SIZE, 1, EMBEDDING_SIZE, DROPOUT)
+    settings = ModelConfig(vocab_size, cell, HIDDEN_SIZE, 1, EMBEDDING_SIZE, DROPOUT)
     cut = CutLoop(CharRNN(settings), ids)
     gpt = baby_gpt.train(baby_gpt.BabyGPT(vocab_size), ids, 2000)
     characters = B * T * updates

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from chargen.nn.cells import CELLS
 from chargen.nn.linear import linear
 from chargen.nn.model import StackedRNN
-from chargen.nn.unroll import Lookup, Unroll, unroll, unroll_by_hand, unroll_reference
+from chargen.nn.unroll import TableLookup, Unroll, unroll, unroll_by_hand, unroll_reference
 
 VOCAB_SIZE, EMBEDDING_SIZE, NUM_TICKS = 65, 64, 64
 TORCH_NN: dict[str, Any] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
@@ -46,16 +46,16 @@ class Layers(nn.Module):
         cell: `rnn`, `lstm` or `gru`.
         hidden_size: H.
         num_layers: L.
-        unrolled_by: who runs the loop over time; None for `torch.nn`.
+        unroll: who runs the loop over time; None for `torch.nn`.
     """
 
-    def __init__(self, cell: str, hidden_size: int, num_layers: int, unrolled_by: Unroll | None) -> None:
+    def __init__(self, cell: str, hidden_size: int, num_layers: int, unroll: Unroll | None) -> None:
         super().__init__()
         self.embedding = nn.Embedding(VOCAB_SIZE, EMBEDDING_SIZE)
         self.recurrence = (
             TORCH_NN[cell](EMBEDDING_SIZE, hidden_size, num_layers)
-            if unrolled_by is None
-            else StackedRNN(cell, EMBEDDING_SIZE, hidden_size, num_layers, unrolled_by=unrolled_by)
+            if unroll is None
+            else StackedRNN(cell, EMBEDDING_SIZE, hidden_size, num_layers, unroll=unroll)
         )
 
     def forward(self, ids: Tensor) -> Tensor:
@@ -64,7 +64,7 @@ class Layers(nn.Module):
             return self.recurrence(self.embedding(ids))[0]
         weight_ih, _, bias_ih, _ = self.recurrence.weights(0)
         table = linear(self.embedding.weight, weight_ih, bias_ih)  # (V, G*H), as `CharRNN` does it
-        return self.recurrence.climb(Lookup(table, ids))[0]
+        return self.recurrence.climb(TableLookup(table, ids))[0]
 
 
 def field(
@@ -100,8 +100,8 @@ def require_equal(cell: str, hidden_size: int) -> None:
     defined = Layers(cell, hidden_size, 2, None)
     outputs = defined(ids)
     outputs.backward(grad)
-    for unrolled_by in OURS.values():
-        module = Layers(cell, hidden_size, 2, unrolled_by)
+    for ours in OURS.values():
+        module = Layers(cell, hidden_size, 2, ours)
         module.load_state_dict(defined.state_dict())
         others = module(ids)
         others.backward(grad)

@@ -6,14 +6,18 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
+from http.server import HTTPServer
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from support.hosts import Host
 
 from chargen import native
+from chargen.cell_types import CELL_TYPES
 
 settings.register_profile("ci", derandomize=True)  # what lands must not depend on luck; at home it may look further
 settings.load_profile("ci" if os.environ.get("CI") else "default")
@@ -22,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[1]
 Launch = Callable[..., "subprocess.Popen[bytes]"]
 Figure = Callable[[str, int], None]
 FIGURES: Counter[str] = Counter()
-CELLS = ("rnn", "lstm", "gru")
+CELLS = tuple(CELL_TYPES)
 INSTRUCTION_SETS = native.instruction_sets(native.kernels()) if native.library() else []
 
 
@@ -108,3 +112,19 @@ def launch() -> Iterator[Launch]:
     for child in children:
         child.kill()
         child.communicate()
+
+
+@pytest.fixture
+def host() -> Iterator[type[Host]]:
+    class Fresh(Host):
+        content = b"some text to download, " * 5000
+        asked: list[str | None] = []  # noqa: RUF012
+
+    server = HTTPServer(("127.0.0.1", 0), Fresh)
+    Fresh.url = f"http://127.0.0.1:{server.server_port}/text.txt"
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield Fresh
+    server.shutdown()
+    thread.join()
+    server.server_close()

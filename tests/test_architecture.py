@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
-from test_cli import write_model
+from support.models import write_model
 
 FLOORS = (
     ("files", "native", "plain"),

@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 from lightning.pytorch import Trainer
 from omegaconf import OmegaConf
 
-from chargen.config import OURS, TRAINER, ModelConfig, OptimizerConfig, TrainConfig, known_keys, read, run_seconds
-from chargen.training.run import _length, _trainer
-from chargen.nn.model import CharRNN, ModelSettings
 from chargen.cli.overrides import spell
+from chargen.config import OURS, TRAINER, ModelConfig, OptimizerConfig, TrainConfig, known_keys, parse_duration, read
+from chargen.nn.model import CharRNN
+from chargen.training.run import _length, _trainer
 
 CONF = ROOT / "conf"
 
@@ -57,7 +57,7 @@ CHOICES += [[f"+experiment={name}"] for name in files("experiment")]
 def test_every_file_composes_and_builds(overrides: list[str], tmp_path: Path) -> None:
     container = composed(*overrides)
     config = read(container)
-    model = CharRNN(ModelSettings(vocab_size=20, **container["model"]))
+    model = CharRNN(ModelConfig(vocab_size=20, **container["model"]))
     assert sum(p.numel() for p in model.parameters()) > 0
     settings = {**config.trainer, "accelerator": "cpu"}
     max_seconds, total_updates = _length(settings, windows=100)
@@ -154,7 +154,7 @@ def test_impossible_values_are_named(overrides: str, message: str) -> None:
 
 @pytest.mark.parametrize(("max_time", "seconds"), [("00:00:03:00", 180), ("01:02:03:04", 93784), ({"minutes": 2}, 120)])
 def test_times_are_lightnings(max_time: Any, seconds: int) -> None:
-    assert run_seconds(max_time) == seconds
+    assert parse_duration(max_time) == seconds
 
 
 @pytest.mark.parametrize(

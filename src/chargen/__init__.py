@@ -7,21 +7,21 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from chargen.nn.model import CharRNN as CharRNN
-    from chargen.storage.model_file import Portable as Portable
-    from chargen.sampling.generator import Choice as Choice
-    from chargen.sampling.generator import Writer as Writer
     from chargen.corpus.tokenizer import Tokenizer as Tokenizer
+    from chargen.nn.model import CharRNN as CharRNN
+    from chargen.sampling.generator import SamplingParams as SamplingParams
+    from chargen.sampling.generator import TextGenerator as TextGenerator
+    from chargen.storage.model_file import ModelFile as ModelFile
 
 _HOMES = {
     "CharRNN": "nn.model",
-    "Portable": "storage.model_file",
-    "Choice": "sampling.generator",
+    "ModelFile": "storage.model_file",
+    "SamplingParams": "sampling.generator",
     "Tokenizer": "corpus.tokenizer",
-    "Writer": "sampling.generator",
+    "TextGenerator": "sampling.generator",
 }
 
-__all__ = ["CharRNN", "Choice", "Portable", "Tokenizer", "Writer", "__version__"]
+__all__ = ["CharRNN", "ModelFile", "SamplingParams", "TextGenerator", "Tokenizer", "__version__"]
 
 
 def __getattr__(name: str) -> Any:

@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 
     from chargen.config import TrainConfig
     from chargen.corpus.encoded import Corpus
-    from chargen.evaluation.score import Score
-    from chargen.storage.model_file import Portable
     from chargen.corpus.tokenizer import Tokenizer
+    from chargen.evaluation.score import Score
+    from chargen.storage.model_file import ModelFile
 
 app = typer.Typer(
     help="chargen learns to write: give it text, and it writes more in that manner.",
@@ -131,8 +131,8 @@ def train(context: typer.Context) -> None:
     from omegaconf import DictConfig, OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    from chargen.config import TrainConfig
     from chargen.cli.overrides import one_line, spell
+    from chargen.config import TrainConfig
 
     ConfigStore.instance().store(name="train_schema", node=TrainConfig)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to us, not to Hydra's printer
@@ -183,8 +183,8 @@ def train(context: typer.Context) -> None:
 def _config_folder() -> Path:
     """conf/: inside the package where it was installed, at the root of the repository otherwise."""
     here = Path(__file__).resolve().parent
-    inside = here / "conf"
-    return inside if inside.is_dir() else here.parents[1] / "conf"
+    inside = here.parent / "conf"
+    return inside if inside.is_dir() else here.parents[2] / "conf"
 
 
 def _train_help() -> str:
@@ -301,8 +301,8 @@ def _train(settings: dict[str, Any], new_length: bool, program: str, learned: st
     _require_free(run_dir, settings)
     from rich.console import Console
 
-    from chargen.corpus.encoded import prepare
-    from chargen.storage.atomic import owned
+    from chargen.corpus.encoded import load_corpus
+    from chargen.storage.atomic import folder_lock
 
     class Output(Console):
         """Standard output, whose reader may go away (`| head`): a run then stops as if it had been told to."""
@@ -319,7 +319,7 @@ def _train(settings: dict[str, Any], new_length: bool, program: str, learned: st
     settings = {**settings, "corpus": dict(settings["corpus"]), "data_dir": _absolute(settings["data_dir"])}
     if path := settings["corpus"]["path"]:
         settings["corpus"]["path"] = _absolute(path) if isinstance(path, str) else [_absolute(one) for one in path]
-    corpus = prepare(folder=Path(settings["data_dir"]), learned=learned, **settings["corpus"])
+    corpus = load_corpus(folder=Path(settings["data_dir"]), learned=learned, **settings["corpus"])
     several = f", {corpus.num_articles:,} articles" if corpus.num_articles > 1 else ""
     console.print(
         f"corpus {corpus.name}: {len(corpus.ids):,} characters, {len(corpus.tokenizer.symbols):,} symbols{several}; "
@@ -327,7 +327,7 @@ def _train(settings: dict[str, Any], new_length: bool, program: str, learned: st
     )
     with console.status("loading torch and lightning") if console.is_terminal else contextlib.nullcontext():
         from chargen.training.run import fit
-    with owned(run_dir):
+    with folder_lock(run_dir):
         _require_free(run_dir, settings)
         return fit(settings, corpus, console, new_length, program)
 
@@ -388,10 +388,10 @@ def sample(
     ] = "skip",
 ) -> None:
     """Write a text in the manner of what was learned. Characters come as they are written."""
+    from chargen.sampling.generator import SamplingParams, TextGenerator
     from chargen.storage.run_folder import load_model
-    from chargen.sampling.generator import Choice, Writer
 
-    choice = Choice(temperature, top_k, top_p, min_p)
+    choice = SamplingParams(temperature, top_k, top_p, min_p)
     for flag, value, least in (("--length", length, 1), ("--num-samples", num_samples, 1), ("--seed", seed or 0, 0)):
         if value < least:
             raise ValueError(f"{flag} {value}: must be a whole number from {least} up")
@@ -401,7 +401,7 @@ def sample(
         prompt = _read_text(prompt_file)
     portable = load_model(run)
     training = _learned_from(portable, "--novelty").train if novelty else None
-    writer = Writer(portable, precision)
+    writer = TextGenerator(portable, precision)
     ids, strangers = writer.read(prompt)
     if strangers:
         named = " ".join(f"{c!r}" for c in strangers[:12]) + (" …" if len(strangers) > 12 else "")
@@ -458,10 +458,13 @@ def _write_in_turn(
 def _output(file: Path | None) -> Iterator[Any]:
     """Writes pieces of text as they come: to the terminal, or to a file that is kept when interrupted."""
     if file is not None:
-        from chargen.storage.atomic import whole
+        from chargen.storage.atomic import atomic_write
 
         interrupted = False
-        with whole(file, through=True) as temporary, open(temporary, "w", encoding="utf-8", newline="") as stream:
+        with (
+            atomic_write(file, through=True) as temporary,
+            open(temporary, "w", encoding="utf-8", newline="") as stream,
+        ):
             try:
                 yield stream.write
             except KeyboardInterrupt:
@@ -470,13 +473,13 @@ def _output(file: Path | None) -> Iterator[Any]:
             raise KeyboardInterrupt
         return
 
-    from chargen.corpus.code_points import shown
+    from chargen.corpus.code_points import printable
 
     live = sys.stdout.isatty()
 
     def write(text: str) -> None:
         try:
-            sys.stdout.write(shown(text) if live else text)
+            sys.stdout.write(printable(text) if live else text)
             sys.stdout.flush()
         except BrokenPipeError:  # the reader has seen enough, and nobody is there to be told so
             _pass_over_stdout()
@@ -541,7 +544,7 @@ def evaluate(
         console.print(f"  {label:42}{nats:11.4f}{nats / math.log(2):11.4f}")
     if output is not None:
         from chargen.evaluation.score import WINDOW
-        from chargen.storage.atomic import whole
+        from chargen.storage.atomic import atomic_write
 
         report: dict[str, Any] = {"text": name, "unknown_characters": num_unknown}
         for key, _, score in scores:
@@ -550,19 +553,19 @@ def evaluate(
         report["windowed"]["window"] = WINDOW
         if baselines:
             report["baselines"] = dict(rows)
-        with whole(output, through=True) as temporary:
+        with atomic_write(output, through=True) as temporary:
             temporary.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _scores(
-    portable: Portable, ids: np.ndarray, training: np.ndarray | None, progress: Progress
+    portable: ModelFile, ids: np.ndarray, training: np.ndarray | None, progress: Progress
 ) -> list[tuple[str, str, Score]]:
     """Keys, labels and scores by protocols A and B, and by C where there is a training text."""
     from chargen.evaluation.dynamic import RMS, SGD, TRAINING_WINDOWS, mean_squares, score_dynamic
     from chargen.evaluation.score import WINDOW, score_streaming, score_windowed
     from chargen.nn.model import CharRNN
 
-    model, N = CharRNN.from_portable(portable), len(ids) - 1
+    model, N = CharRNN.from_model_file(portable), len(ids) - 1
     more = 0 if training is None else 2 * N + min(TRAINING_WINDOWS * RMS.window, len(training) - 1)
     task = progress.add_task("scoring", total=2 * N + more)
 
@@ -595,7 +598,7 @@ def _baseline_rows(
     return [(f"{row.name}, {'adaptive' if row.adaptive else 'static'}", row.nats_per_char) for row in rows]
 
 
-def _text_to_score(portable: Portable, text: str | None, encoding: str) -> tuple[Any, str, int]:
+def _text_to_score(portable: ModelFile, text: str | None, encoding: str) -> tuple[Any, str, int]:
     """Ids with one of context in front, what they are called, and how many are unknown."""
     import numpy as np
 
@@ -605,21 +608,21 @@ def _text_to_score(portable: Portable, text: str | None, encoding: str) -> tuple
     if text is not None:
         cleaning = {key: portable.cleaning[key] for key in ("normalize_newlines", "normalize_unicode")}
         scored = encode_file(text, Tokenizer.from_json(portable.tokenizer), encoding, **cleaning)
-        ids = np.insert(scored, 0, portable.notes["first_id"])
+        ids = np.insert(scored, 0, portable.notes["start_id"])
         return ids, text, int((scored == UNKNOWN_ID).sum())
     corpus = _learned_from(portable)
     ids = corpus.validation
     return ids, f"held-out text of corpus {corpus.name}", int((ids[1:] == UNKNOWN_ID).sum())
 
 
-def _learned_from(portable: Portable, needed_by: str = "") -> Corpus:
+def _learned_from(portable: ModelFile, needed_by: str = "") -> Corpus:
     """The corpus of a model's run.
 
     Raises:
         ValueError: it is not known, not there, or not the same any more. The message says how to do without.
     """
     from chargen.config import read
-    from chargen.corpus.encoded import prepare
+    from chargen.corpus.encoded import load_corpus
 
     without = f"leave out {needed_by}" if needed_by else "score a text with --text FILE"
     config = portable.notes.get("config")
@@ -630,7 +633,7 @@ def _learned_from(portable: Portable, needed_by: str = "") -> Corpus:
         config.data_dir = str(_data_folder(config))
         _require_nothing_foreign(config)
         learned = str(portable.notes.get("corpus", {}).get("sha256"))
-        corpus = prepare(folder=Path(config.data_dir), learned=learned, **asdict(config.corpus))
+        corpus = load_corpus(folder=Path(config.data_dir), learned=learned, **asdict(config.corpus))
         if corpus.tokenizer.vocab_size != portable.settings["vocab_size"]:
             raise ValueError(f"the model does not know the symbols of corpus {corpus.name}")
         return corpus
@@ -726,15 +729,15 @@ def doctor(
     from rich.console import Console
     from rich.progress import Progress
 
+    from chargen.corpus.code_points import printable
     from chargen.corpus.encoded import find_files
-    from chargen.insight.text_profile import LONG_LINE, RARE, examine
-    from chargen.corpus.code_points import shown
+    from chargen.insight.text_profile import LONG_LINE, RARE, profile_text
 
     files = find_files(texts)
     console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("reading", total=2 * sum(file.stat().st_size for file in files))
-        found = examine(files, encoding, lambda num_bytes: progress.advance(task, num_bytes))
+        found = profile_text(files, encoding, lambda num_bytes: progress.advance(task, num_bytes))
     if not found.characters:
         raise ValueError(f"{' '.join(texts)}: there is no text in it")
 
@@ -764,7 +767,7 @@ def doctor(
     least = f"corpus.min_count={RARE} to fold them into one" if found.rare else ""
     row("rare symbols", f"{len(found.rare):,} come less than {RARE} times" if found.rare else "none", least)
     for rare in found.rare[:10]:
-        place = f"{shown(str(rare.file))}:{rare.line}:{rare.column}"
+        place = f"{printable(str(rare.file))}:{rare.line}:{rare.column}"
         console.print(f"    {rare.symbol!r:8} U+{ord(rare.symbol):04X} {rare.name:40} {rare.times} x, first {place}")
     if len(found.rare) > 10:
         console.print(f"    and {len(found.rare) - 10:,} more")
@@ -775,9 +778,9 @@ def _print_sizes(console: Console, vocab_size: int, characters: int) -> None:
     """What each size of model would cost, and how long it takes to read the text as often as is good for it."""
     import yaml
 
-    from chargen.planning.advice import GOOD
     from chargen.config import TrainConfig, max_time
     from chargen.insight.text_profile import size_of
+    from chargen.planning.advice import GOOD
 
     train = TrainConfig()
     if characters < train.batch_size * train.sequence_length:

@@ -21,12 +21,12 @@ _PICTURES = {code: 0x2400 + code for code in range(0x20) if chr(code) not in "\n
 _PICTURES |= {0x7F: 0x2421, **dict.fromkeys(range(0x80, 0xA0), 0xFFFD)}
 
 
-def shown(text: str) -> str:
+def printable(text: str) -> str:
     """A text as a terminal may see it: control characters, which would steer it, become pictures of themselves."""
     return text.translate(_PICTURES)
 
 
-def numbers_of(symbols: str | bytes, errors: str = "surrogatepass") -> np.ndarray:
+def code_points_of(symbols: str | bytes, errors: str = "surrogatepass") -> np.ndarray:
     """Code points or bytes of `symbols`: (N,) uint8 where all are ASCII or bytes, else uint32.
 
     Raises:
@@ -59,20 +59,20 @@ def decode_utf8(text: bytes, final: bool = True) -> tuple[np.ndarray, int]:
     """
     kernels = native.library()
     if kernels is None or text.isascii():
-        return decode_utf8_plainly(text, final)
+        return decode_utf8_reference(text, final)
     numbers, num_read = np.empty(len(text), dtype=np.uint32), c_int64()
     length = kernels.chargen_decode(text, len(text), numbers.ctypes.data, byref(num_read))
     if length < 0 or (final and num_read.value < len(text)):
-        return decode_utf8_plainly(text, final)  # which says where
+        return decode_utf8_reference(text, final)  # which says where
     return numbers[:length], num_read.value
 
 
-def decode_utf8_plainly(text: bytes, final: bool = True) -> tuple[np.ndarray, int]:
+def decode_utf8_reference(text: bytes, final: bool = True) -> tuple[np.ndarray, int]:
     """`decode_utf8`, defined."""
     if text.isascii():
-        return numbers_of(text), len(text)
+        return code_points_of(text), len(text)
     characters, num_read = codecs.utf_8_decode(text, "strict", final)
-    return numbers_of(characters), num_read
+    return code_points_of(characters), num_read
 
 
 def count(numbers: np.ndarray, counts: np.ndarray) -> None:
@@ -84,14 +84,14 @@ def count(numbers: np.ndarray, counts: np.ndarray) -> None:
     """
     kernels = native.library()
     if kernels is None:
-        count_plainly(numbers, counts)
+        count_reference(numbers, counts)
         return
     assert counts.shape == (NUM_CODE_POINTS,)
     assert counts.dtype == np.int64
     kernels.chargen_count(numbers.ctypes.data, numbers.itemsize, len(numbers), counts.ctypes.data)
 
 
-def count_plainly(numbers: np.ndarray, counts: np.ndarray) -> None:
+def count_reference(numbers: np.ndarray, counts: np.ndarray) -> None:
     """`count`, defined."""
     seen = np.bincount(numbers)
     counts[: len(seen)] += seen
@@ -109,7 +109,7 @@ def look_up(numbers: np.ndarray, table: np.ndarray) -> np.ndarray:
     """
     kernels = native.library()
     if kernels is None:
-        return look_up_plainly(numbers, table)
+        return look_up_reference(numbers, table)
     ids = np.empty(len(numbers), dtype=table.dtype)
     kernels.chargen_look_up(
         numbers.ctypes.data, numbers.itemsize, len(numbers),
@@ -118,6 +118,6 @@ def look_up(numbers: np.ndarray, table: np.ndarray) -> np.ndarray:
     return ids
 
 
-def look_up_plainly(numbers: np.ndarray, table: np.ndarray) -> np.ndarray:
+def look_up_reference(numbers: np.ndarray, table: np.ndarray) -> np.ndarray:
     """`look_up`, defined."""
     return table.take(numbers, mode="clip")

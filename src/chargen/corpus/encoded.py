@@ -34,9 +34,9 @@ from typing import Any, Literal
 import numpy as np
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-from chargen.storage.atomic import CHUNK_BYTES, opened, owned, sha256_of, whole
-from chargen.corpus.code_points import NUM_CODE_POINTS, Utf8Decoder, count, numbers_of
+from chargen.corpus.code_points import NUM_CODE_POINTS, Utf8Decoder, code_points_of, count
 from chargen.corpus.tokenizer import END_ID, Tokenizer, Unit
+from chargen.storage.atomic import CHUNK_BYTES, atomic_write, folder_lock, open_no_follow, sha256_of
 
 FORMAT_VERSION = 1
 TEXT_SUFFIXES = (".txt", ".md", ".jsonl")
@@ -81,7 +81,7 @@ class Corpus:
         return self.ids[self.num_train - 1 :]
 
     @property
-    def first_id(self) -> int:
+    def start_id(self) -> int:
         """What a model reads before the first character of a new article.
 
         The end of an article where the model has met one; in a corpus of a single article a
@@ -93,7 +93,7 @@ class Corpus:
         return newline or int(np.bincount(self.train[:CHUNK_BYTES]).argmax())
 
 
-def prepare(
+def load_corpus(
     name: str,
     folder: Path,
     *,
@@ -174,7 +174,7 @@ def prepare(
         home = folder / "encoded" / key[:20]
         encoded = _load(home, key)
         if encoded is None:
-            with owned(home, wait=True, say=lambda text: print(f"chargen: {text}", file=sys.stderr)):
+            with folder_lock(home, wait=True, say=lambda text: print(f"chargen: {text}", file=sys.stderr)):
                 encoded = _load(home, key)  # whoever was waited for may have written the same
                 if encoded is None:
                     manifest = {"key": key, "name": name, "sha256": digest, **shape, **cleaning}
@@ -328,7 +328,7 @@ def fetch(url: str, target: Path, size: int, sha256: str) -> Path:
         raise ValueError(f"{target} is not the file that is expected (sha256 {sha256[:12]}…): remove it, or {by_hand}")
     if content != target:
         try:
-            with zipfile.ZipFile(target) as archive, whole(content) as temporary:
+            with zipfile.ZipFile(target) as archive, atomic_write(content) as temporary:
                 (member,) = archive.infolist()  # whose name is of no interest: it may lead anywhere
                 if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                     raise ValueError("packed in a way that may come to anything")
@@ -356,7 +356,7 @@ def _download(url: str, part: Path, size: int) -> None:
     with urllib.request.build_opener(_NoDowngrade).open(request, timeout=30) as response:
         if response.status != 206:
             have = 0
-        with opened(part, "ab" if have else "wb") as stream, _bytes_bar(part.stem, size, have) as advance:
+        with open_no_follow(part, "ab" if have else "wb") as stream, _bytes_bar(part.stem, size, have) as advance:
             while block := response.read(1 << 16):
                 have += len(block)
                 if have > size:
@@ -481,7 +481,7 @@ def lines(pieces: Iterable[str]) -> Iterator[str]:
 
 def _numbers(text: str, unit: Unit) -> np.ndarray:
     """The symbols of a text: its characters, or the bytes of its UTF-8."""
-    return numbers_of(text, "strict") if unit == "character" else numbers_of(text.encode())
+    return code_points_of(text, "strict") if unit == "character" else code_points_of(text.encode())
 
 
 def _json_text(file: Path, number: int, line: str) -> str:
@@ -522,7 +522,7 @@ class _Cleaner:
         """The same of bytes that are to be learned as they stand."""
         if self.newlines:
             blocks = (piece.encode("latin-1") for piece in _with_lf(block.decode("latin-1") for block in blocks))
-        return self.numbers(map(numbers_of, blocks))
+        return self.numbers(map(code_points_of, blocks))
 
     def numbers(self, pieces: Iterable[np.ndarray]) -> Article:
         """The same of what needs no cleaning."""
@@ -596,15 +596,15 @@ def _encode(
                          f"{counts.max()} times")  # fmt: skip
 
     num_ids, num_articles = 0, 1
-    with whole(home / "ids.bin") as temporary, open(temporary, "wb") as stream, closing(articles()) as opened:
+    with atomic_write(home / "ids.bin") as temporary, open(temporary, "wb") as stream, closing(articles()) as opened:
         for ids in _encoded(opened, tokenizer):
             stream.write(ids.data)
             num_ids += len(ids)
             num_articles += int(ids[0] == END_ID)  # which no text can spell
-    with whole(home / "tokenizer.json") as temporary:
+    with atomic_write(home / "tokenizer.json") as temporary:
         temporary.write_text(tokenizer.to_json(), encoding="utf-8")
     manifest = {**manifest, "dtype": tokenizer.dtype.name, "num_ids": num_ids, "num_articles": num_articles}
-    with whole(home / "manifest.json") as temporary:
+    with atomic_write(home / "manifest.json") as temporary:
         temporary.write_text(json.dumps(manifest, indent=2, ensure_ascii=False), encoding="utf-8")
 
 

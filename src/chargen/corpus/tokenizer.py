@@ -24,7 +24,7 @@ import numpy as np
 from tokenizers import Tokenizer as Library
 from tokenizers import decoders, models, pre_tokenizers
 
-from chargen.corpus.code_points import NUM_CODE_POINTS, look_up, numbers_of
+from chargen.corpus.code_points import NUM_CODE_POINTS, code_points_of, look_up
 
 UNKNOWN_ID, END_ID = 0, 1
 UNKNOWN, END = "[UNK]", "[END]"
@@ -85,7 +85,7 @@ class Tokenizer:
     def encode(self, text: str) -> np.ndarray:
         """Ids of `text`, int64, one per character or per byte; 0 where a symbol is not known."""
         symbols = text if self.unit == "character" else text.encode("utf-8", "surrogateescape")
-        return self.encode_numbers(numbers_of(symbols)).astype(np.int64)
+        return self.encode_numbers(code_points_of(symbols)).astype(np.int64)
 
     def encode_numbers(self, numbers: np.ndarray) -> np.ndarray:
         """Ids, of `dtype`, of symbols that are numbers already: (N,) code points or bytes, uint8 or uint32."""

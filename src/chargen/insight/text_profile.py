@@ -21,12 +21,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from chargen.corpus.code_points import NUM_CODE_POINTS, count
 from chargen.corpus.encoded import Advance, read_articles
 from chargen.corpus.encoded import lines as lines_of
-from chargen.corpus.code_points import NUM_CODE_POINTS, count
 
 if TYPE_CHECKING:
-    from chargen.nn.model import ModelSettings
+    from chargen.nn.model import ModelConfig
 
 RARE = 5
 """A symbol that comes less often is rare: too seldom to be learned."""
@@ -64,7 +64,7 @@ class Rare(NamedTuple):
 
 
 @dataclass
-class Findings:
+class TextProfile:
     """What a text is like.
 
     Attributes:
@@ -106,7 +106,7 @@ class Findings:
         return int(np.count_nonzero(self.counts))
 
 
-def examine(files: Sequence[Path], encoding: str = "utf-8", advance: Advance = lambda _: None) -> Findings:
+def profile_text(files: Sequence[Path], encoding: str = "utf-8", advance: Advance = lambda _: None) -> TextProfile:
     """Reads a text and says what it is like.
 
     Args:
@@ -117,7 +117,7 @@ def examine(files: Sequence[Path], encoding: str = "utf-8", advance: Advance = l
     Raises:
         ValueError: a file cannot be read so; the message names an encoding that would do.
     """
-    found = Findings(files)
+    found = TextProfile(files)
     articles: set[bytes] = set()
     lines: set[bytes] = set()
     for file in files:
@@ -133,7 +133,7 @@ def examine(files: Sequence[Path], encoding: str = "utf-8", advance: Advance = l
 
 
 def _look_at(
-    file: Path, encoding: str, found: Findings, articles: set[bytes], lines: set[bytes], advance: Advance
+    file: Path, encoding: str, found: TextProfile, articles: set[bytes], lines: set[bytes], advance: Advance
 ) -> None:
     found.num_bytes += file.stat().st_size
     with open(file, "rb") as stream:
@@ -154,7 +154,7 @@ def _look_at(
         articles.add(digest.digest())
 
 
-def _counted(pieces: Iterator[np.ndarray], digest: Any, found: Findings) -> Iterator[str]:
+def _counted(pieces: Iterator[np.ndarray], digest: Any, found: TextProfile) -> Iterator[str]:
     """The text of the article that was begun last, counted."""
     for numbers in pieces:
         found.article_lengths[-1] += len(numbers)
@@ -165,7 +165,7 @@ def _counted(pieces: Iterator[np.ndarray], digest: Any, found: Findings) -> Iter
         yield text
 
 
-def _count_line(line: str, end: str, found: Findings, lines: set[bytes]) -> None:
+def _count_line(line: str, end: str, found: TextProfile, lines: set[bytes]) -> None:
     """One line up to LF; a CR in it ends a line too."""
     if line.endswith("\r") and end:
         line, end = line[:-1], "\r\n"
@@ -269,10 +269,10 @@ def machine_megabytes() -> float:
     return 1e-6 * size if size > 0 else math.inf
 
 
-def _settings(settings: dict[str, Any], vocab_size: int) -> ModelSettings:
-    from chargen.nn.model import ModelSettings
+def _settings(settings: dict[str, Any], vocab_size: int) -> ModelConfig:
+    from chargen.nn.model import ModelConfig
 
-    return ModelSettings(vocab_size, **{**settings, "weight_dropout": settings.get("weight_dropout") or 0.0})
+    return ModelConfig(vocab_size, **{**settings, "weight_dropout": settings.get("weight_dropout") or 0.0})
 
 
 def size_of(settings: dict[str, Any], vocab_size: int, batch_size: int, sequence_length: int) -> Size:

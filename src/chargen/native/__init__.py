@@ -1,8 +1,8 @@
 """The compiled kernels, where there are any: finds them, and hands them arrays by their addresses.
 
 They are built with the package when a C++ compiler is there, and chargen works without them. What a
-kernel computes is defined by its Python twin: `unroll.unroll_by_hand`, `sampling.NumpyRNN`,
-`head.nats_reference`, those of `symbols`. `CHARGEN_NATIVE` in the environment chooses: `off` for none, an
+kernel computes is defined by its Python twin: `unroll.unroll_by_hand`, `sampling.NumpyNetwork`,
+`head.cross_entropy_reference`, those of `symbols`. `CHARGEN_NATIVE` in the environment chooses: `off` for none, an
 instruction set by name (`avx512`, `avx2`, `portable`), or the path of another build of the kernels; without
 it the best instruction set of the processor.
 """
@@ -176,13 +176,13 @@ def kernels() -> ctypes.CDLL:
 _own_threads = 0
 
 
-def threads(of_torch: int) -> int:
-    """How many threads a kernel takes: as many as torch, or those of `own_threads`."""
+def num_threads(of_torch: int) -> int:
+    """How many threads a kernel takes: as many as torch, or those of `kernel_threads`."""
     return _own_threads or of_torch
 
 
 @contextmanager
-def own_threads(number: int) -> Iterator[None]:
+def kernel_threads(number: int) -> Iterator[None]:
     """Within, kernels take so many threads of their own instead of torch's.
 
     It goes together with a torch that is told to take one, and makes the two independent of another program that
@@ -199,7 +199,7 @@ def own_threads(number: int) -> Iterator[None]:
         kernels().chargen_own_threads(False)
 
 
-def takes(tensors: Iterable[Any]) -> bool:
+def supports(tensors: Iterable[Any]) -> bool:
     """Whether there are kernels, and they compute with these tensors of torch: float32, on the CPU, not empty."""
     return library() is not None and all(
         str(tensor.dtype) == "torch.float32" and tensor.device.type == "cpu" and tensor.numel() for tensor in tensors

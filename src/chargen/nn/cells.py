@@ -26,6 +26,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from chargen.cell_types import CELL_TYPES, CellType
+
 State = tuple[Tensor, ...]
 """What a cell needs from the past: `(h,)` or `(h, c)`, each (B, H)."""
 
@@ -38,9 +40,7 @@ class Cell:
     """A recurrence as pure functions of one tick.
 
     Attributes:
-        name: how settings call it.
-        num_gates: G, how many blocks of H the two products have.
-        num_states: 1 for `(h,)`, 2 for `(h, c)`.
+        type: its name, number of gates G and number of states.
         step: `(gates_x (B, G*H), gates_h (B, G*H), state) -> (state, saved)`.
         slopes: `(saved, previous state, state), all (T, B, H) -> coefficients (T, B, ...)`.
         step_backward: `(gradient of state, slopes of this tick) ->
@@ -49,12 +49,20 @@ class Cell:
             else does, its gradient is None.
     """
 
-    name: str
-    num_gates: int
-    num_states: int
+    type: CellType
     step: Callable[[Tensor, Tensor, State], tuple[State, Saved]]
     slopes: Callable[[Saved, State, State], Saved]
     step_backward: Callable[[State, Saved], tuple[Tensor, Tensor, Tensor | None, State]]
+
+    @property
+    def num_gates(self) -> int:
+        """G."""
+        return self.type.num_gates
+
+    @property
+    def num_states(self) -> int:
+        """1 for a state `(h,)`, 2 for `(h, c)`."""
+        return self.type.num_states
 
 
 # ----------------------------------------------------------------------------- rnn
@@ -155,7 +163,7 @@ def _spread(grad: Tensor, slopes: Tensor) -> Tensor:
 
 
 CELLS: dict[str, Cell] = {
-    "rnn": Cell("rnn", 1, 1, rnn_step, rnn_slopes, rnn_step_backward),
-    "lstm": Cell("lstm", 4, 2, lstm_step, lstm_slopes, lstm_step_backward),
-    "gru": Cell("gru", 3, 1, gru_step, gru_slopes, gru_step_backward),
+    "rnn": Cell(CELL_TYPES["rnn"], rnn_step, rnn_slopes, rnn_step_backward),
+    "lstm": Cell(CELL_TYPES["lstm"], lstm_step, lstm_slopes, lstm_step_backward),
+    "gru": Cell(CELL_TYPES["gru"], gru_step, gru_slopes, gru_step_backward),
 }

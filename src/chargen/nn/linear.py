@@ -33,7 +33,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     Returns:
         (..., M). It can be differentiated once.
     """
-    return linear_native(x, weight, bias) if native.takes((x, weight, bias)) else F.linear(x, weight, bias)
+    return linear_native(x, weight, bias) if native.supports((x, weight, bias)) else F.linear(x, weight, bias)
 
 
 def linear_native(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -50,7 +50,7 @@ class _Native(Function):
         x, weight, bias = x.contiguous(), weight.contiguous(), bias.contiguous()
         M, K = weight.shape
         y = x.new_empty(*x.shape[:-1], M)
-        sizes = (x.numel() // K, K, M, native.threads(torch.get_num_threads()))
+        sizes = (x.numel() // K, K, M, native.num_threads(torch.get_num_threads()))
         ctx.linear = native.Linear(*sizes, *(part.data_ptr() for part in (x, weight, bias, y)))
         native.check(native.kernels().chargen_linear_forward(byref(ctx.linear)))
         ctx.save_for_backward(x, weight, bias)

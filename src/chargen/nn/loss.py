@@ -2,7 +2,7 @@
 
     nats = sum over places of -ln softmax(W (mask * h) + b)[target]
 
-`nats_reference` is the definition. `nats_native` never writes the logits of more than a few rows: going
+`cross_entropy_reference` is the definition. `cross_entropy_native` never writes the logits of more than a few rows: going
 forward they become probabilities where they are, and going back probabilities become gradients.
 
 Dimensions: T ticks, B lanes, V vocabulary, H hidden; everything is time-major.
@@ -26,16 +26,18 @@ IGNORED = -100
 
 
 def nats(outputs: Tensor, mask: Tensor | None, weight: Tensor, bias: Tensor, targets: Tensor) -> Tensor:
-    """The sum of -ln p over a window, the fastest way there is for these tensors; equal to `nats_reference`.
+    """The sum of -ln p over a window, the fastest way there is for these tensors; equal to `cross_entropy_reference`.
 
-    Arguments and result are those of `nats_reference`. It can be differentiated once.
+    Arguments and result are those of `cross_entropy_reference`. It can be differentiated once.
     """
     tensors = [outputs, weight, bias, *([] if mask is None else [mask])]
-    fastest = nats_native if native.takes(tensors) else nats_reference
+    fastest = cross_entropy_native if native.supports(tensors) else cross_entropy_reference
     return fastest(outputs, mask, weight, bias, targets)
 
 
-def nats_reference(outputs: Tensor, mask: Tensor | None, weight: Tensor, bias: Tensor, targets: Tensor) -> Tensor:
+def cross_entropy_reference(
+    outputs: Tensor, mask: Tensor | None, weight: Tensor, bias: Tensor, targets: Tensor
+) -> Tensor:
     """The sum of -ln p over a window: the definition.
 
     Args:
@@ -52,8 +54,8 @@ def nats_reference(outputs: Tensor, mask: Tensor | None, weight: Tensor, bias: T
     return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="sum")
 
 
-def nats_native(outputs: Tensor, mask: Tensor | None, weight: Tensor, bias: Tensor, targets: Tensor) -> Tensor:
-    """`nats_reference` as a compiled kernel, for float32 on the CPU; equal to it up to float rounding.
+def cross_entropy_native(outputs: Tensor, mask: Tensor | None, weight: Tensor, bias: Tensor, targets: Tensor) -> Tensor:
+    """`cross_entropy_reference` as a compiled kernel, for float32 on the CPU; equal to it up to float rounding.
 
     Raises:
         IndexError: a target is not in the vocabulary.
@@ -79,7 +81,7 @@ class _Native(Function):
         p = outputs.new_empty(native.kernels().chargen_head_size(T * B, V))
         each = outputs.new_empty(T * B)
         arrays = (outputs, mask, weight, bias, targets, masked, p, each)
-        sizes = (T * B, B, H, V, native.threads(torch.get_num_threads()), IGNORED)
+        sizes = (T * B, B, H, V, native.num_threads(torch.get_num_threads()), IGNORED)
         ctx.head = native.Head(*sizes, *(None if array is None else array.data_ptr() for array in arrays))
         native.check(native.kernels().chargen_head_forward(byref(ctx.head)))
         ctx.kept = (masked, p, each, targets)

@@ -11,17 +11,16 @@ Dimensions: B lanes, T ticks, V vocabulary, E embedding, H hidden, L layers, G g
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from chargen.config import ModelConfig
 from chargen.nn.cells import CELLS, State
-from chargen.nn.loss import nats
 from chargen.nn.linear import linear
-from chargen.storage.model_file import Portable
-from chargen.nn.unroll import GatesX, Lookup, Unroll, unroll
+from chargen.nn.loss import nats
+from chargen.nn.unroll import GatesX, TableLookup, Unroll, unroll
+from chargen.storage.model_file import ModelFile
 
 States = tuple[State, ...]
 """The state of every layer, bottom first."""
@@ -55,38 +54,22 @@ class StackedRNN(nn.Module):
     sizes, gradients included.
 
     Args:
-        cell: `rnn`, `lstm` or `gru`.
         input_size: width of what the first layer reads.
-        hidden_size: H.
-        num_layers: L.
-        dropout: fraction of a layer's outputs dropped on their way up, to the next layer or to
-            the head; one mask per lane serves the whole window.
-        residual: add each layer's input to its output, from the second layer on.
-        weight_dropout: fraction of each recurrent matrix dropped; one mask for all lanes and ticks of a window.
-        unrolled_by: who runs the loop over time.
+        config: cell, hidden size, number of layers, dropout and residuals.
+        unroll: runs the loop over time.
     """
 
-    def __init__(
-        self,
-        cell: str,
-        input_size: int,
-        hidden_size: int,
-        num_layers: int = 1,
-        dropout: float = 0.0,
-        residual: bool = False,
-        weight_dropout: float = 0.0,
-        unrolled_by: Unroll = unroll,
-    ) -> None:
+    def __init__(self, input_size: int, config: ModelConfig, unroll: Unroll = unroll) -> None:
         super().__init__()
-        self.cell = CELLS[cell]
-        self.hidden_size = hidden_size
-        self.num_layers = num_layers
-        self.dropout = dropout
-        self.residual = residual
-        self.weight_dropout = weight_dropout
-        self.unroll = unrolled_by
+        self.cell = CELLS[config.cell]
+        self.hidden_size = hidden_size = config.hidden_size
+        self.num_layers = config.num_layers
+        self.dropout = config.dropout
+        self.residual = config.residual
+        self.weight_dropout = config.weight_dropout or 0.0
+        self.unroll = unroll
         gates_size = self.cell.num_gates * hidden_size
-        for layer in range(num_layers):
+        for layer in range(self.num_layers):
             below_size = hidden_size if layer else input_size
             self.register_parameter(f"weight_ih_l{layer}", nn.Parameter(torch.empty(gates_size, below_size)))
             self.register_parameter(f"weight_hh_l{layer}", nn.Parameter(torch.empty(gates_size, hidden_size)))
@@ -104,8 +87,8 @@ class StackedRNN(nn.Module):
                 nn.init.orthogonal_(gate)
             nn.init.zeros_(bias_ih)
             nn.init.zeros_(bias_hh)
-            if self.cell.name == "lstm":
-                nn.init.ones_(torch.split(bias_ih, self.hidden_size)[1])
+            if self.cell.type.open_gate is not None:
+                nn.init.ones_(torch.split(bias_ih, self.hidden_size)[self.cell.type.open_gate])
 
     def weights(self, layer: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """`weight_ih`, `weight_hh`, `bias_ih`, `bias_hh` of one layer, as `torch.nn` names them."""
@@ -143,7 +126,7 @@ class StackedRNN(nn.Module):
             The top layer's outputs, (T, B, H); the mask of its dropout, (B, H), which is left for whoever reads
             them, or None; and the states after the window.
         """
-        states = states or self.zero_state((gates_x.ids if isinstance(gates_x, Lookup) else gates_x).shape[1])
+        states = states or self.zero_state((gates_x.ids if isinstance(gates_x, TableLookup) else gates_x).shape[1])
         below, mask, last = None, None, []
         for layer, state in enumerate(states):
             weight_ih, weight_hh, bias_ih, bias_hh = self.weights(layer)
@@ -163,37 +146,15 @@ class StackedRNN(nn.Module):
         return outputs, mask, tuple(last)
 
 
-@dataclass(frozen=True)
-class ModelSettings:
-    """What it takes to build a `CharRNN`, as plain data. Units: counts."""
-
-    vocab_size: int
-    cell: str
-    hidden_size: int
-    num_layers: int
-    embedding_size: int
-    dropout: float = 0.0
-    residual: bool = False
-    weight_dropout: float = 0.0
-
-
 class CharRNN(nn.Module):
     """A character-level language model: p(next character | all characters before)."""
 
-    def __init__(self, settings: ModelSettings) -> None:
+    def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.settings = settings
-        self.embedding = nn.Embedding(settings.vocab_size, settings.embedding_size)
-        self.recurrence = StackedRNN(
-            settings.cell,
-            settings.embedding_size,
-            settings.hidden_size,
-            settings.num_layers,
-            settings.dropout,
-            settings.residual,
-            settings.weight_dropout,
-        )
-        self.head = nn.Linear(settings.hidden_size, settings.vocab_size)
+        self.config = config
+        self.embedding = nn.Embedding(config.num_symbols, config.embedding_size)
+        self.recurrence = StackedRNN(config.embedding_size, config)
+        self.head = nn.Linear(config.hidden_size, config.num_symbols)
         nn.init.zeros_(self.head.bias)
 
     def forward(self, ids: Tensor, states: States | None = None) -> tuple[Tensor, States]:
@@ -231,26 +192,18 @@ class CharRNN(nn.Module):
         rows; where the window is shorter than the vocabulary is wide, multiplying is less work.
         """
         weight_ih, _, bias_ih, _ = self.recurrence.weights(0)
-        if ids.numel() >= self.settings.vocab_size:
-            return Lookup(linear(self.embedding.weight, weight_ih, bias_ih), ids)
+        if ids.numel() >= self.config.num_symbols:
+            return TableLookup(linear(self.embedding.weight, weight_ih, bias_ih), ids)
         return linear(self.embedding(ids), weight_ih, bias_ih)
 
-    def to_portable(self, tokenizer: str, notes: dict[str, object]) -> Portable:
-        """The model as float32 arrays and plain data, with its tokenizer (JSON) and notes about the run."""
+    def to_model_file(self, tokenizer: str, metadata: dict[str, object]) -> ModelFile:
+        """Return the model as float32 arrays and plain data, with its tokenizer (JSON) and metadata about the run."""
         weights = {name: value.detach().float().cpu().numpy().copy() for name, value in self.state_dict().items()}
-        return Portable(weights, asdict(self.settings), tokenizer, notes)
+        return ModelFile(weights, self.config, tokenizer, metadata)
 
     @staticmethod
-    def from_portable(portable: Portable) -> CharRNN:
-        """Builds the model that `to_portable` wrote.
-
-        Raises:
-            ValueError: its weights do not fit its settings.
-        """
-        model = CharRNN(ModelSettings(**portable.settings))
-        weights = {name: torch.from_numpy(value) for name, value in portable.weights.items()}
-        try:
-            model.load_state_dict(weights)
-        except RuntimeError as error:
-            raise ValueError(f"the weights do not fit the settings: {str(error).splitlines()[-1].strip()}") from None
+    def from_model_file(file: ModelFile) -> CharRNN:
+        """Build the model that `to_model_file` wrote. `ModelFile.load` has checked that the weights fit."""
+        model = CharRNN(file.config)
+        model.load_state_dict({name: torch.from_numpy(value) for name, value in file.weights.items()})
         return model

@@ -29,7 +29,7 @@ from chargen.nn.cells import CELLS, Cell, State
 from chargen.nn.linear import packed, product
 
 
-class Lookup(NamedTuple):
+class TableLookup(NamedTuple):
     """`gates_x` as rows of a table, not yet looked up: what a window of characters is.
 
     Attributes:
@@ -45,7 +45,7 @@ class Lookup(NamedTuple):
         return F.embedding(self.ids, self.table)
 
 
-GatesX = Tensor | Lookup
+GatesX = Tensor | TableLookup
 Unroll = Callable[[Cell, GatesX, Tensor, Tensor, State], tuple[Tensor, State]]
 """`(cell, gates_x (T, B, G*H), weight_hh (G*H, H), bias_hh (G*H,), state) -> (outputs (T, B, H), state)`."""
 
@@ -69,7 +69,7 @@ def unroll_reference(
 
     Args:
         cell: the recurrence.
-        gates_x: (T, B, G*H), the input's part of every gate, bias included; or a `Lookup` of it.
+        gates_x: (T, B, G*H), the input's part of every gate, bias included; or a `TableLookup` of it.
         weight_hh: (G*H, H), the recurrent matrix U.
         bias_hh: (G*H,), its bias.
         state: the state before the window, each (B, H).
@@ -86,7 +86,7 @@ def unroll_reference(
 
 
 def _rows(gates_x: GatesX) -> Tensor:
-    return gates_x.rows() if isinstance(gates_x, Lookup) else gates_x
+    return gates_x.rows() if isinstance(gates_x, TableLookup) else gates_x
 
 
 # ----------------------------------------------------------------------------- by hand
@@ -172,7 +172,7 @@ def unroll_native(
         IndexError: an id is no row of the table.
         ValueError: the state is not one of these lanes.
     """
-    table, ids = gates_x if isinstance(gates_x, Lookup) else (gates_x, None)
+    table, ids = gates_x if isinstance(gates_x, TableLookup) else (gates_x, None)
     inputs = (table, weight_hh, bias_hh, *state)
     if torch.is_grad_enabled() and any(part.requires_grad for part in inputs):
         outputs, *last = _Native.apply(cell, ids, *inputs)  # type: ignore[no-untyped-call]
@@ -225,13 +225,13 @@ def _run(
     if len(state) != cell.num_states or any(part.shape != (B, H) for part in state):
         raise ValueError(f"a state of shapes {[tuple(part.shape) for part in state]} for {B} lanes of {H} units")
     kernels = native.kernels()
-    number = native.CELLS.index(cell.name)
+    number = native.CELLS.index(cell.type.name)
     size = kernels.chargen_saved_size(number, T, B, H, keep)
     spare = next((place for place, memory in enumerate(_SPARE) if memory.numel() == size), None)
     saved = table.new_empty(size) if spare is None else _SPARE.pop(spare)
     outputs, last = table.new_empty(T, B, H), [torch.empty_like(part) for part in state]
     window = native.Window(
-        number, T, B, H, native.threads(torch.get_num_threads()), keep, len(table),
+        number, T, B, H, native.num_threads(torch.get_num_threads()), keep, len(table),
         None if ids is None else ids.data_ptr(),
         table.data_ptr(), weight_hh.data_ptr(), bias_hh.data_ptr(), *_pair([part.data_ptr() for part in state]),
         outputs.data_ptr(), _pair([part.data_ptr() for part in last])[1], saved.data_ptr(),
@@ -248,5 +248,5 @@ def _pair(addresses: list[int]) -> tuple[int, int | None]:
 
 def _is_native(cell: Cell, gates_x: GatesX, weight_hh: Tensor, bias_hh: Tensor, state: State) -> bool:
     """Whether the kernel computes this cell, and takes these tensors."""
-    table = gates_x.table if isinstance(gates_x, Lookup) else gates_x
-    return CELLS.get(cell.name) is cell and native.takes((table, weight_hh, bias_hh, *state))
+    table = gates_x.table if isinstance(gates_x, TableLookup) else gates_x
+    return CELLS.get(cell.type.name) is cell and native.supports((table, weight_hh, bias_hh, *state))

@@ -1,7 +1,7 @@
 """From logits to the next character: temperature, top-k, top-p, min-p; a writer that streams.
 
 Everything here is numpy, so that the first character comes without waiting for a framework.
-`NumpyRNN`, `Choice` and `generate` are the definition; `NativeRNN` does the same in compiled code, many
+`NumpyNetwork`, `SamplingParams` and `generate` are the definition; `NativeNetwork` does the same in compiled code, many
 samples side by side. Chance comes from one generator per sample, so that a sample's text does not
 depend on how many are drawn beside it.
 
@@ -22,8 +22,8 @@ from typing import Literal
 import numpy as np
 
 from chargen import native
-from chargen.storage.model_file import GATES, Portable
 from chargen.corpus.tokenizer import END_ID, UNKNOWN_ID, Tokenizer
+from chargen.storage.model_file import ModelFile
 
 Array = np.ndarray
 State = tuple[Array, ...]
@@ -96,28 +96,28 @@ class _Bytes:
         return np.asarray(sums * (self._scale * (largest / np.float32(127))) + self._bias)
 
 
-class NumpyRNN:
+class NumpyNetwork:
     """A trained `CharRNN` that reads one character at a time; equal to it up to float rounding.
 
     Args:
-        portable: the model as arrays.
+        model_file: the model as arrays.
         precision: of its matrices.
 
     Raises:
         ValueError: its arrays do not fit its settings.
     """
 
-    def __init__(self, portable: Portable, precision: Precision = "float32") -> None:
-        settings, weights = portable.settings, portable.weights
+    def __init__(self, model_file: ModelFile, precision: Precision = "float32") -> None:
+        config, weights = model_file.config, model_file.weights
         matrix = _Bytes if precision == "int8" else _Floats
         try:
-            self.num_states, self._tick = _TICKS[settings["cell"]]
-            self.num_layers, self.hidden_size = settings["num_layers"], settings["hidden_size"]
-            self._residual = settings["residual"]
-            self._table = first_gates(portable)
+            self.num_states, self._tick = _TICKS[config.cell]
+            self.num_layers, self.hidden_size = config.num_layers, config.hidden_size
+            self._residual = config.residual
+            self._table = first_gates(model_file)
             self._layers = []
             for layer in range(self.num_layers):
-                weight_ih, weight_hh, bias_ih, bias_hh = layer_weights(portable, layer)
+                weight_ih, weight_hh, bias_ih, bias_hh = layer_weights(model_file, layer)
                 self._layers.append((matrix(weight_ih, bias_ih) if layer else None, matrix(weight_hh, bias_hh)))
             self._head = matrix(weights["head.weight"], weights["head.bias"])
             self.tick(END_ID, self.zero_state())
@@ -153,25 +153,25 @@ class NumpyRNN:
         return self._head(below), after
 
 
-def layer_weights(portable: Portable, layer: int) -> tuple[Array, Array, Array, Array]:
+def layer_weights(model_file: ModelFile, layer: int) -> tuple[Array, Array, Array, Array]:
     """`weight_ih`, `weight_hh`, `bias_ih`, `bias_hh` of a layer."""
     weight_ih, weight_hh, bias_ih, bias_hh = (
-        portable.weights[f"recurrence.{name}_l{layer}"] for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+        model_file.weights[f"recurrence.{name}_l{layer}"] for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
     )
     return weight_ih, weight_hh, bias_ih, bias_hh
 
 
-def first_gates(portable: Portable) -> Array:
+def first_gates(model_file: ModelFile) -> Array:
     """The first layer's input product of every character, (V, G*H): looked up from then on."""
-    weight_ih, _, bias_ih, _ = layer_weights(portable, 0)
-    return np.asarray(portable.weights["embedding.weight"] @ weight_ih.T + bias_ih)
+    weight_ih, _, bias_ih, _ = layer_weights(model_file, 0)
+    return np.asarray(model_file.weights["embedding.weight"] @ weight_ih.T + bias_ih)
 
 
 # ------------------------------------------------------------------------------- the choice
 
 
 @dataclass(frozen=True)
-class Choice:
+class SamplingParams:
     """How a character is chosen.
 
     Attributes:
@@ -239,10 +239,10 @@ class Choice:
 
 
 def generate(
-    model: NumpyRNN,
+    model: NumpyNetwork,
     prompt: Sequence[int],
     length: int,
-    choice: Choice,
+    choice: SamplingParams,
     random: np.random.Generator,
     never: Sequence[int] = (UNKNOWN_ID,),
     stop: int | None = None,
@@ -281,29 +281,29 @@ def generate(
 # ------------------------------------------------------------------------------- compiled
 
 
-class NativeRNN:
-    """`NumpyRNN` and `generate` as compiled kernels, for many samples side by side; equal up to float rounding.
+class NativeNetwork:
+    """`NumpyNetwork` and `generate` as compiled kernels, for many samples side by side; equal up to float rounding.
 
     What a sample comes to is the same, bit for bit, whoever is beside it and however many threads there are.
 
     Args:
-        portable: the model as arrays.
+        model_file: the model as arrays.
         precision: of its matrices.
 
     Raises:
         ValueError: its arrays do not fit its settings.
     """
 
-    def __init__(self, portable: Portable, precision: Precision = "float32") -> None:
-        settings, weights = portable.settings, portable.weights
+    def __init__(self, model_file: ModelFile, precision: Precision = "float32") -> None:
+        config, weights = model_file.config, model_file.weights
         self._kept: list[object] = []  # what the structures point into
         self._lanes, self._panel = native.kernels().chargen_lanes(), native.kernels().chargen_panel()
         try:
-            cell, L, H = settings["cell"], settings["num_layers"], settings["hidden_size"]
-            table, G = first_gates(portable).astype(np.float32), GATES[cell]
+            cell, L, H = config.cell, config.num_layers, config.hidden_size
+            table, G = first_gates(model_file).astype(np.float32), config.cell_type.num_gates
             input_products, hidden_products = (native.Packed * L)(), (native.Packed * L)()
             for layer in range(L):
-                weight_ih, weight_hh, bias_ih, bias_hh = layer_weights(portable, layer)
+                weight_ih, weight_hh, bias_ih, bias_hh = layer_weights(model_file, layer)
                 hidden_products[layer] = self._packed(weight_hh, bias_hh, (G, H, H), precision)
                 if layer:
                     input_products[layer] = self._packed(weight_ih, bias_ih, (G, H, H), precision)
@@ -315,7 +315,7 @@ class NativeRNN:
         self.vocab_size = len(table)
         self._state_shape = (L * (2 if cell == "lstm" else 1), H)
         self._network = native.Network(
-            native.CELLS.index(cell), L, H, self.vocab_size, settings["residual"], self._lanes, self._address(table),
+            native.CELLS.index(cell), L, H, self.vocab_size, config.residual, self._lanes, self._address(table),
             hidden_products, input_products, head,
         )  # fmt: skip
 
@@ -348,7 +348,7 @@ class NativeRNN:
         self,
         prompt: Sequence[int],
         length: int,
-        choice: Choice,
+        choice: SamplingParams,
         randoms: Sequence[np.random.Generator],
         never: Sequence[int] = (UNKNOWN_ID,),
         stop: int | None = None,
@@ -452,24 +452,26 @@ def _pad(values: Array, axis: int, multiple: int) -> Array:
 # ------------------------------------------------------------------------------- writing
 
 
-class Writer:
+class TextGenerator:
     """A trained model that writes text: all that a program needs.
 
     Args:
-        portable: the model; `Portable.load` reads it.
+        model_file: the model; `ModelFile.load` reads it.
         precision: of its weights; `int8` is faster, and its score a little worse.
 
     Raises:
         ValueError: its parts do not fit together.
     """
 
-    def __init__(self, portable: Portable, precision: Precision = "float32") -> None:
-        self.model: NativeRNN | NumpyRNN = (NativeRNN if native.library() else NumpyRNN)(portable, precision)
-        self.tokenizer = Tokenizer.from_json(portable.tokenizer)
+    def __init__(self, model_file: ModelFile, precision: Precision = "float32") -> None:
+        self.model: NativeNetwork | NumpyNetwork = (NativeNetwork if native.library() else NumpyNetwork)(
+            model_file, precision
+        )
+        self.tokenizer = Tokenizer.from_json(model_file.tokenizer)
         if self.tokenizer.vocab_size != self.model.vocab_size:
             raise ValueError("the model's weights do not fit its tokenizer")
-        self.first_id: int = portable.notes["first_id"]
-        self.cleaning = portable.cleaning
+        self.start_id = model_file.start_id
+        self.cleaning = model_file.cleaning
 
     def clean(self, prompt: str) -> str:
         """A prompt as the corpus was cleaned before it was learned."""
@@ -492,7 +494,7 @@ class Writer:
         self,
         prompt: str = "",
         length: int = 1000,
-        choice: Choice = Choice(),
+        choice: SamplingParams = SamplingParams(),
         seed: int | Sequence[int] | None = None,
         through: bool = False,
     ) -> Iterator[str]:
@@ -516,7 +518,7 @@ class Writer:
         seeds: Sequence[int | Sequence[int] | None],
         prompt: str = "",
         length: int = 1000,
-        choice: Choice = Choice(),
+        choice: SamplingParams = SamplingParams(),
         through: bool = False,
     ) -> Iterator[tuple[int, str]]:
         """Several samples side by side, each what `write` writes with its seed.
@@ -530,10 +532,10 @@ class Writer:
         """
         ids, _ = self.read(prompt)
         # A model of a single article has met no end: it must not write one.
-        never = (UNKNOWN_ID,) if self.first_id == END_ID else (UNKNOWN_ID, END_ID)
+        never = (UNKNOWN_ID,) if self.start_id == END_ID else (UNKNOWN_ID, END_ID)
         stop = None if through else END_ID
         decoders = [self.tokenizer.decoder() for _ in seeds]
-        for number, written in self._ids([self.first_id, *ids], length, choice, seeds, never, stop):
+        for number, written in self._ids([self.start_id, *ids], length, choice, seeds, never, stop):
             decoder = decoders[number]
             text = "".join(decoder.decode(id) + ("\n" if id == END_ID and through else "") for id in written)
             if text:
@@ -546,14 +548,14 @@ class Writer:
         self,
         prompt: list[int],
         length: int,
-        choice: Choice,
+        choice: SamplingParams,
         seeds: Sequence[int | Sequence[int] | None],
         never: Sequence[int],
         stop: int | None,
     ) -> Iterator[tuple[int, list[int]]]:
         """Which sample, and what comes next in it."""
         randoms = [np.random.default_rng(seed) for seed in seeds]
-        if isinstance(self.model, NativeRNN):
+        if isinstance(self.model, NativeNetwork):
             yield from self.model.generate(prompt, length, choice, randoms, never, stop)
         else:
             for number, random in enumerate(randoms):

@@ -16,7 +16,7 @@ CHUNK_BYTES = 1 << 20
 
 
 @contextlib.contextmanager
-def whole(path: Path, through: bool = False) -> Iterator[Path]:
+def atomic_write(path: Path, through: bool = False) -> Iterator[Path]:
     """Gives a temporary name beside `path`, and renames it to `path` if the block succeeds.
 
     The bytes are on the disk before the name is: a reader sees the old file or the new one,
@@ -51,7 +51,7 @@ def whole(path: Path, through: bool = False) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def opened(path: Path, mode: str, **how: Any) -> IO[Any]:
+def open_no_follow(path: Path, mode: str, **how: Any) -> IO[Any]:
     """`open`, to write, of a file that stays: it must not be a link, which could lead to another one of the user's.
 
     Raises:
@@ -69,7 +69,7 @@ def opened(path: Path, mode: str, **how: Any) -> IO[Any]:
 
 
 @contextlib.contextmanager
-def owned(folder: Path, wait: bool = False, say: Callable[[str], None] = lambda _: None) -> Iterator[None]:
+def folder_lock(folder: Path, wait: bool = False, say: Callable[[str], None] = lambda _: None) -> Iterator[None]:
     """Makes a folder and keeps other processes from writing there meanwhile. Who is killed owns nothing any more.
 
     Args:
@@ -99,7 +99,7 @@ def owned(folder: Path, wait: bool = False, say: Callable[[str], None] = lambda 
         say(f"waiting for {owner}, which is writing {folder}")
         lock.acquire(timeout=-1)
     try:
-        with opened(card, "w", encoding="utf-8") as stream:
+        with open_no_follow(card, "w", encoding="utf-8") as stream:
             stream.write(f"process {os.getpid()} on {socket.gethostname()}")
         yield
     finally:
@@ -126,7 +126,7 @@ def _umask() -> int:
     return mask
 
 
-def previous(path: Path) -> Path:
+def previous_path(path: Path) -> Path:
     """Where the file that `path` was before is kept."""
     return path.with_name(f"{path.stem}.previous{path.suffix}")
 
@@ -146,7 +146,7 @@ _SEAL = b"sha256:"
 _SEALED_SIZE = len(_SEAL) + 64
 
 
-def seal(path: Path) -> None:
+def add_checksum(path: Path) -> None:
     """Writes the SHA-256 of a zip archive into its comment, the only place where one may be added.
 
     Args:
@@ -161,7 +161,7 @@ def seal(path: Path) -> None:
         stream.write(len(comment).to_bytes(2, "little") + comment)
 
 
-def is_sealed(path: Path) -> bool:
+def checksum_matches(path: Path) -> bool:
     """Whether a zip archive is, to the bit, as `seal` left it."""
     with open(path, "rb") as stream:
         end = stream.seek(0, os.SEEK_END) - _SEALED_SIZE - 2

@@ -1,7 +1,11 @@
-"""A trained model as one safe file, and back.
+"""`model.safetensors`: a trained model in one file that is complete, portable and safe to open.
 
-`model.safetensors` is complete: weights, settings, tokenizer and what is known of the run, the
-last three as JSON in the header. Nothing in it can run; numpy alone reads it.
+The file holds the weights as arrays, and in its header the model's settings, the tokenizer and metadata about the run
+as JSON. Nothing in it can run, and numpy alone reads it.
+
+A file may also hold named parts, such as tables or a second network. Each has settings, arrays and a flag: a part that
+is required changes what the model computes, so a reader that does not know it refuses the file; other unknown parts
+are ignored. The format version changes only when a file without parts can no longer be read as before.
 """
 
 from __future__ import annotations
@@ -9,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,139 +21,226 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from chargen.storage.atomic import whole
+from chargen.config import ModelConfig, parse_model_config
+from chargen.errors import ConfigError, FileError
+from chargen.storage.atomic import atomic_write
 
 FORMAT = "chargen"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
+KNOWN_PARTS: frozenset[str] = frozenset()
+"""The parts that this version computes with."""
 
 ESTIMATE = "validation_estimate_nats_per_char"
-"""The note of how well the weights read the held-out text while they were trained."""
+"""The metadata key of the validation score during training, nats per character."""
 
-GATES = {"rnn": 1, "lstm": 4, "gru": 3}
-SIZES = ("vocab_size", "embedding_size", "hidden_size", "num_layers")
-
-_NOTES = (("config", dict), ("corpus", dict), ("versions", dict), ("updates", int), (ESTIMATE, float))
-"""Those that chargen reads again, and what they are."""
+_METADATA_KINDS = (("config", dict), ("corpus", dict), ("versions", dict), ("updates", int), (ESTIMATE, float))
+"""The metadata that chargen reads again, and its types."""
 
 _CLEANING: dict[str, Any] = {"normalize_newlines": False, "normalize_unicode": False, "min_count": 1}
 
 
 @dataclass(frozen=True)
-class Portable:
-    """A model outside of any framework.
+class Part:
+    """A named, optional part of a model file.
 
     Attributes:
-        weights: arrays by their `CharRNN` names.
-        settings: what builds the model again, plain data.
+        settings: plain data.
+        arrays: by name.
+        required: whether a reader that does not know this part must refuse the file.
+    """
+
+    settings: dict[str, Any] = field(default_factory=dict)
+    arrays: dict[str, np.ndarray] = field(default_factory=dict)
+    required: bool = True
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """A trained model outside of any framework.
+
+    Attributes:
+        weights: float32 arrays by their names in `CharRNN`.
+        config: the shape of the network.
         tokenizer: the tokenizer's JSON.
-        notes: about the run: corpus, scores, versions.
+        metadata: plain data about the run: settings, corpus, scores, versions, and `start_id`.
+        parts: optional parts by name.
     """
 
     weights: dict[str, np.ndarray]
-    settings: dict[str, Any]
+    config: ModelConfig
     tokenizer: str
-    notes: dict[str, Any] = field(default_factory=dict)
+    metadata: dict[str, Any]
+    parts: dict[str, Part] = field(default_factory=dict)
+
+    @property
+    def start_id(self) -> int:
+        """The id that the model reads before the first character of a text."""
+        return int(self.metadata["start_id"])
 
     @property
     def cleaning(self) -> dict[str, Any]:
-        """How the text was cleaned before it was learned; as it is not, where the notes do not say."""
-        corpus = self.notes.get("config", {}).get("corpus")
-        said = corpus if isinstance(corpus, dict) else {}
-        return {key: said[key] if type(said.get(key)) is type(usual) else usual for key, usual in _CLEANING.items()}
+        """How the corpus was cleaned: `normalize_newlines`, `normalize_unicode`, `min_count`."""
+        corpus = self.metadata.get("config", {}).get("corpus")
+        stored = corpus if isinstance(corpus, dict) else {}
+        return {
+            key: stored[key] if type(stored.get(key)) is type(default) else default
+            for key, default in _CLEANING.items()
+        }
+
+    @property
+    def corpus_sha256(self) -> str | None:
+        """The digest of the text that the model learned from; None if the file does not say."""
+        digest = self.metadata.get("corpus", {}).get("sha256")
+        return digest if isinstance(digest, str) else None
+
+    @property
+    def estimate(self) -> float | None:
+        """The validation score during training, nats per character; None if the file does not say."""
+        return self.metadata.get(ESTIMATE)
 
     def save(self, path: Path) -> None:
-        """Writes the file whole or not at all.
+        """Write the file atomically.
 
         Raises:
             OSError: it cannot be written.
         """
+        arrays = dict(self.weights)
+        for name, part in self.parts.items():
+            arrays |= {f"{name}/{key}": array for key, array in part.arrays.items()}
+        described = {name: {"settings": part.settings, "required": part.required} for name, part in self.parts.items()}
         header = {
             "format": FORMAT,
             "format_version": str(FORMAT_VERSION),
-            "settings": json.dumps(self.settings),
+            "config": json.dumps(asdict(self.config)),
             "tokenizer": self.tokenizer,
-            "notes": json.dumps(self.notes, ensure_ascii=False),
+            "metadata": json.dumps(self.metadata, ensure_ascii=False),
+            "parts": json.dumps(described, ensure_ascii=False),
         }
-        with whole(path) as temporary:
+        with atomic_write(path) as temporary:
             try:
-                save_file(self.weights, temporary, {**header, "sha256": _digest(header, self.weights)})
-            except SafetensorError as error:  # its word for a disk that is full
+                save_file(arrays, temporary, {**header, "sha256": _digest(header, arrays)})
+            except SafetensorError as error:  # raised for a full disk, among others
                 raise OSError(str(error)) from None
 
     @staticmethod
-    def load(path: Path) -> Portable:
-        """Reads a file that `save` wrote.
+    def load(path: Path) -> ModelFile:
+        """Read a file that `save` wrote, in this format or the one of chargen 0.1.
 
         Raises:
-            ValueError: it is no file, or damaged, of another program, or of another version.
+            FileError: it is missing, damaged, written by another program or by a later chargen, or it holds a
+                required part that this chargen does not know.
         """
         if not path.is_file():
-            raise ValueError(f"{path} is no file: give a model.safetensors of chargen")
+            raise FileError(f"{path} is not a file: give a model.safetensors of chargen")
         try:
             with safe_open(path, framework="numpy") as opened:
                 header = opened.metadata() or {}
                 if header.get("format") != FORMAT:
-                    raise ValueError(f"{path} was written by another program: give a model.safetensors of chargen")
-                if header.get("format_version") != str(FORMAT_VERSION):
-                    raise ValueError(f"{path} was written by another version of chargen: pip install -U chargen")
-                weights = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118  # no mapping
-                settings, tokenizer, notes = (header.get(part, "") for part in ("settings", "tokenizer", "notes"))
+                    raise FileError(f"{path} was written by another program: give a model.safetensors of chargen")
+                if header.get("format_version") not in ("2", str(FORMAT_VERSION)):
+                    raise FileError(f"{path} was written by another version of chargen: pip install -U chargen")
+                arrays = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118  # not a mapping
         except (SafetensorError, AttributeError, TypeError) as error:  # the last two for types numpy does not have
-            raise ValueError(f"{path} is truncated or not a safetensors file ({error}): give another one") from None
-        if header.pop("sha256", "") != _digest(header, weights):
-            raise ValueError(f"{path} has been damaged since it was written: its checksum does not match")
+            raise FileError(f"{path} is truncated or not a safetensors file ({error}): give another one") from None
+        if header.pop("sha256", "") != _digest(header, arrays):
+            raise FileError(f"{path} has been damaged since it was written: its checksum does not match")
         try:
-            return Portable(weights, json.loads(settings), tokenizer, json.loads(notes)).checked(path)
-        except (json.JSONDecodeError, RecursionError):
-            raise ValueError(f"{path} is damaged: its header is not what chargen writes") from None
+            if header["format_version"] == "2":
+                config, metadata, parts = _from_format_2(header)
+            else:
+                config, metadata, parts = (json.loads(header[key]) for key in ("config", "metadata", "parts"))
+            tokenizer = header["tokenizer"]
+        except (KeyError, json.JSONDecodeError, RecursionError):
+            raise FileError(f"{path} is damaged: its header is not what chargen writes") from None
+        weights, found = _split_parts(arrays, parts, path)
+        return ModelFile(weights, checked_model_config(config, path), tokenizer, metadata, found).checked(path)
 
-    def checked(self, path: Path) -> Portable:
-        """Itself, if settings and notes are what chargen writes and the weights have their shapes.
+    def checked(self, path: Path) -> ModelFile:
+        """Return this model if its metadata is what chargen writes and its weights have the shapes of its settings.
 
         Raises:
-            ValueError: they are not. `path` is for the message.
+            FileError: they are not. `path` is for the message.
         """
-        damaged = ValueError(f"{path} is damaged or forged: its settings and weights do not fit together")
-        settings, notes = self.settings, self.notes
-        if not isinstance(settings, dict):
-            raise damaged
-        if settings.keys() - {"weight_dropout"} != {*SIZES, "cell", "dropout", "residual"}:  # which came later
-            raise damaged
-        sizes = [settings[key] for key in SIZES]
-        if not all(type(size) is int and 0 < size < 2**31 for size in sizes) or str(settings["cell"]) not in GATES:
-            raise damaged
-        V, E, H, L = sizes
-        fractions = [settings[key] for key in ("dropout", "weight_dropout") if key in settings]
-        if type(settings["residual"]) is not bool or not all(type(f) in (int, float) and 0 <= f < 1 for f in fractions):
-            raise damaged
-        if not isinstance(notes, dict) or not all(isinstance(notes.get(key, kind()), kind) for key, kind in _NOTES):
-            raise damaged
-        first_id = notes.get("first_id")
-        if type(first_id) is not int or not 0 <= first_id < V:
-            raise damaged
-        gates_size = GATES[str(settings["cell"])] * H
-        shapes = {"embedding.weight": (V, E), "head.weight": (V, H), "head.bias": (V,)}
-        for layer in range(min(L, len(self.weights))):
-            shapes |= {
-                f"recurrence.weight_ih_l{layer}": (gates_size, H if layer else E),
-                f"recurrence.weight_hh_l{layer}": (gates_size, H),
-                f"recurrence.bias_ih_l{layer}": (gates_size,),
-                f"recurrence.bias_hh_l{layer}": (gates_size,),
-            }
-        if {name: weight.shape for name, weight in self.weights.items()} != shapes:
-            raise damaged
+        metadata = self.metadata
+        if not isinstance(metadata, dict):
+            raise _damaged(path)
+        if not all(isinstance(metadata.get(key, kind()), kind) for key, kind in _METADATA_KINDS):
+            raise _damaged(path)
+        start_id = metadata.get("start_id")
+        if type(start_id) is not int or not 0 <= start_id < self.config.num_symbols:
+            raise _damaged(path)
+        if {name: weight.shape for name, weight in self.weights.items()} != self.config.parameter_shapes():
+            raise _damaged(path)
         if any(weight.dtype != np.float32 for weight in self.weights.values()):
-            raise damaged
+            raise _damaged(path)
         if not all(np.isfinite(weight).all() for weight in self.weights.values()):
-            raise ValueError(f"{path} has weights that are not finite: it cannot write; give another one")
+            raise FileError(f"{path} has weights that are not finite: it cannot write; give another one")
         return self
 
 
-def _digest(header: Mapping[str, str], weights: Mapping[str, np.ndarray]) -> str:
-    """Of all that a file holds: what each part is called, how it is shaped, and its bytes."""
+def checked_model_config(config: Any, path: Path) -> ModelConfig:
+    """Parse the model settings of a file.
+
+    Raises:
+        FileError: they are not those of a model. `path` is for the message.
+    """
+    try:
+        return parse_model_config(config)
+    except ConfigError as error:
+        raise FileError(f"{path} is damaged or forged: {error}") from None
+
+
+def _damaged(path: Path) -> FileError:
+    return FileError(f"{path} is damaged or forged: its settings and weights do not fit together")
+
+
+def _from_format_2(header: Mapping[str, str]) -> tuple[Any, Any, Any]:
+    """Return settings, metadata and parts of a file of chargen 0.1, under their present names."""
+    config, notes = json.loads(header["settings"]), json.loads(header["notes"])
+    return config, metadata_from_format_2(notes), {}
+
+
+def metadata_from_format_2(notes: Any) -> Any:
+    """Return the notes of chargen 0.1 under their present names."""
+    if not isinstance(notes, dict):
+        return notes
+    metadata = {key: value for key, value in notes.items() if key != "first_id"}
+    return {**metadata, "start_id": notes.get("first_id")}
+
+
+def _split_parts(
+    arrays: dict[str, np.ndarray], described: Any, path: Path
+) -> tuple[dict[str, np.ndarray], dict[str, Part]]:
+    """Separate the arrays of the network from those of the parts.
+
+    Raises:
+        FileError: a required part is not known here, or an array belongs to no part.
+    """
+    if not isinstance(described, dict) or not all(isinstance(one, dict) for one in described.values()):
+        raise _damaged(path)
+    parts = {}
+    for name, one in described.items():
+        if name in KNOWN_PARTS:
+            parts[name] = Part(one.get("settings") or {}, {}, bool(one.get("required", True)))
+        elif one.get("required", True):
+            raise FileError(f"{path} needs {name}, which this chargen does not know: pip install -U chargen")
+    weights = {}
+    for key, array in arrays.items():
+        name, slash, inner = key.partition("/")
+        if not slash:
+            weights[key] = array
+        elif name not in described:
+            raise _damaged(path)
+        elif name in parts:
+            parts[name].arrays[inner] = array
+    return weights, parts
+
+
+def _digest(header: Mapping[str, str], arrays: Mapping[str, np.ndarray]) -> str:
+    """Return the SHA-256 of all that a file holds: the name, the shape and the bytes of each of its parts."""
     digest = hashlib.sha256()
     parts = [(key, value.encode()) for key, value in header.items()]
-    parts += [(f"{name} {array.dtype} {array.shape}", array.tobytes()) for name, array in weights.items()]
+    parts += [(f"{name} {array.dtype} {array.shape}", array.tobytes()) for name, array in arrays.items()]
     for name, content in sorted(parts, key=lambda part: part[0]):
         digest.update(f"{name} {len(content)}\n".encode())
         digest.update(content)

@@ -12,7 +12,7 @@ MOST_PARTS = 1_000_000
 """Numbers, texts and tensors in a checkpoint, each counted where it stands: a part may stand in many places."""
 
 
-def read_plainly(file: Path) -> dict[str, Any]:
+def load_plain(file: Path) -> dict[str, Any]:
     """What stands in a checkpoint.
 
     torch is given an archive made anew of what Python reads in it, so that there are no two ways to read it.

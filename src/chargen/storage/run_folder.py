@@ -6,9 +6,9 @@ import math
 from pathlib import Path
 from typing import Any
 
-from chargen.storage.atomic import is_sealed, previous
-from chargen.storage.plain_data import read_plainly, require_plain
-from chargen.storage.model_file import FORMAT_VERSION, Portable
+from chargen.storage.atomic import checksum_matches, previous_path
+from chargen.storage.model_file import FORMAT_VERSION, ModelFile
+from chargen.storage.plain_data import load_plain, require_plain
 
 RUNS = Path("runs")
 MODEL, CHECKPOINT = "model.safetensors", "last.ckpt"
@@ -40,7 +40,7 @@ def newest() -> Path:
     return models[-1].parent
 
 
-def load_model(where: Path | None) -> Portable:
+def load_model(where: Path | None) -> ModelFile:
     """The model of a run.
 
     Args:
@@ -59,11 +59,11 @@ def load_model(where: Path | None) -> Portable:
     if not file.is_file():
         raise ValueError(f"no such run: {where}{_others()}")
     if file.suffix != ".ckpt":
-        return Portable.load(file)
+        return ModelFile.load(file)
     return portable_of(load_checkpoint(file), file)
 
 
-def portable_of(checkpoint: dict[str, Any], file: Path) -> Portable:
+def portable_of(checkpoint: dict[str, Any], file: Path) -> ModelFile:
     """The model in a checkpoint.
 
     Raises:
@@ -74,7 +74,7 @@ def portable_of(checkpoint: dict[str, Any], file: Path) -> Portable:
         name.removeprefix("model."): value.float().numpy()
         for name, value in checkpoint["state_dict"].items()  # of which all belong to the model
     }
-    return Portable(weights, hyper["model"], hyper["tokenizer"], hyper["run"]).checked(file)
+    return ModelFile(weights, hyper["model"], hyper["tokenizer"], hyper["run"]).checked(file)
 
 
 def load_checkpoint(file: Path) -> dict[str, Any]:
@@ -88,7 +88,7 @@ def load_checkpoint(file: Path) -> dict[str, Any]:
     if not file.is_file():
         raise ValueError(f"no such checkpoint: {file}{_others()}")
     try:
-        checkpoint = read_plainly(file)
+        checkpoint = load_plain(file)
         version = checkpoint["chargen"]["format_version"]
         if type(version) is not int:
             raise TypeError
@@ -118,7 +118,7 @@ def load_checkpoint(file: Path) -> dict[str, Any]:
         raise ValueError(
             f"{file} was written by an earlier chargen, in format {version}: start a new run, or use that one"
         )
-    if not is_sealed(file):
+    if not checksum_matches(file):
         raise ValueError(f"{file} has been damaged since it was written: its checksum does not match; give another one")
     if later:
         raise ValueError(f"{file} was written by a later chargen: update with pip install -U chargen")
@@ -137,7 +137,7 @@ def undamaged(file: Path) -> tuple[Path, dict[str, Any], str]:
     try:
         return file, load_checkpoint(file), ""
     except ValueError as error:
-        before = previous(file)
+        before = previous_path(file)
         if not before.is_file():
             raise
         return before, load_checkpoint(before), str(error)

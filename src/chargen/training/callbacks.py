@@ -1,6 +1,6 @@
 """What happens beside training: fit the schedule to the time, report, keep the best, save.
 
-Nothing here changes what is learned, except that `Schedule` decides how long the run is.
+Nothing here changes what is learned, except that `RunLengthCallback` decides how long the run is.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
-from chargen.storage.atomic import is_sealed, keep, opened, previous, seal, whole
-from chargen.training.divergence import Diverged
-from chargen.storage.plain_data import read_plainly
-from chargen.storage.model_file import ESTIMATE, Portable
+from chargen.corpus.code_points import printable
+from chargen.sampling.generator import TextGenerator
+from chargen.storage.atomic import add_checksum, atomic_write, checksum_matches, keep, open_no_follow, previous_path
+from chargen.storage.model_file import ESTIMATE, ModelFile
+from chargen.storage.plain_data import load_plain
 from chargen.storage.run_folder import MODEL
-from chargen.sampling.generator import Writer
-from chargen.corpus.code_points import shown
+from chargen.training.divergence import Diverged
 from chargen.training.module import VALIDATION_SCORE, CharLanguageModel, Plan
 
 VALIDATIONS = 10
@@ -62,7 +62,7 @@ def leave_out_empty_hooks(callbacks: Sequence[Callback], module: LightningModule
                 setattr(owner, hook, None)
 
 
-class Schedule(Callback):
+class RunLengthCallback(Callback):
     """Ends the run at its last update, and finds out which one that is where a time was given.
 
     The cosine needs to know its end. Given a time, the speed so far says how many updates will fit;
@@ -149,7 +149,7 @@ def updates_that_fit(seconds_left: float, seconds_per_update: float, validating:
     return max(1, int(0.98 * seconds_left * (1 - validating) / seconds_per_update))
 
 
-class Report(Callback):
+class ProgressReport(Callback):
     """Shows how the run goes and logs its numbers: a bar on a terminal, plain lines elsewhere.
 
     Args:
@@ -227,12 +227,12 @@ class Report(Callback):
     def tell_left_out(self, trainer: Trainer) -> None:
         """Says and logs which updates the guard has left out since the last call."""
         module = module_of(trainer)
-        events, module.left_out = module.left_out, []
+        events, module.skipped = module.skipped, []
         for number, (update, why, loss, norm) in enumerate(events, 1 + module.guard.streak - len(events)):
             if number <= 1:
                 self.say(f"update {update:,} is left out: {why} (loss {loss:.4g} nats, gradient norm {norm:.4g})")
             for logger in trainer.loggers:
-                logger.log_metrics({"left_out": 1.0, "gradient_norm": norm}, step=update)
+                logger.log_metrics({"skipped": 1.0, "gradient_norm": norm}, step=update)
 
     def say(self, text: str) -> None:
         """A line above the bar."""
@@ -275,14 +275,14 @@ class Report(Callback):
 def estimate_of(file: Path, module: CharLanguageModel) -> float:
     """How well the weights in a file have read the held-out text; infinity if they are not of this run."""
     try:
-        found = Portable.load(file)
+        found = ModelFile.load(file)
     except (ValueError, OSError):  # which is written again
         return math.inf
     is_own = found.settings == asdict(module.model.settings) and found.notes.get("corpus") == module.run.get("corpus")
     return max(0.0, found.notes.get(ESTIMATE, math.inf)) if is_own else math.inf
 
 
-class KeepBest(Callback):
+class BestModelWriter(Callback):
     """Writes `model.safetensors` whenever the held-out text is read better, and a sample beside it.
 
     Args:
@@ -299,7 +299,7 @@ class KeepBest(Callback):
         self.say = say
         self.best = math.inf
         self.written = math.inf  # the best score whose weights are on the disk
-        self.unwritten: Portable | None = None  # the best weights, while the disk does not take them
+        self.unwritten: ModelFile | None = None  # the best weights, while the disk does not take them
         self.error = ""  # what it said
 
     def state_dict(self) -> dict[str, float]:
@@ -335,16 +335,16 @@ class KeepBest(Callback):
             f"validation {nats:.4f} nats/char  {nats / math.log(2):.4f} bpc{mark}"
         )
         notes = {**module.run, ESTIMATE: nats, "updates": trainer.global_step}
-        portable = module.model.to_portable(module.tokenizer, notes)
+        portable = module.model.to_model_file(module.tokenizer, notes)
         if better:
             self.best, self.unwritten = nats, portable
         self._write()
         if self.sample_length and math.isfinite(nats):
-            text = "".join(Writer(portable).write(length=self.sample_length, seed=trainer.global_step))
+            text = "".join(TextGenerator(portable).write(length=self.sample_length, seed=trainer.global_step))
             samples = self.run_dir / "samples.txt"
-            with contextlib.suppress(OSError), opened(samples, "a", encoding="utf-8", newline="") as stream:
+            with contextlib.suppress(OSError), open_no_follow(samples, "a", encoding="utf-8", newline="") as stream:
                 stream.write(f"=== update {trainer.global_step}, validation {nats:.4f} nats/char\n{text}\n\n")
-            self.say("    " + shown(text).strip().replace("\n", "\n    ") + "\n")
+            self.say("    " + printable(text).strip().replace("\n", "\n    ") + "\n")
 
     @rank_zero_only
     def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
@@ -359,7 +359,7 @@ class KeepBest(Callback):
                 self.unwritten, self.written = None, self.best
 
 
-class Save(Checkpoint):
+class CheckpointWriter(Checkpoint):
     """Writes `last.ckpt`: every so often, behind each validation, at the end, and when told to stop.
 
     It is written between two updates, when everything stands still. Lightning runs it behind all
@@ -440,29 +440,29 @@ def _reason(write: Callable[[], None], file: Path, say: Callable[[str], None]) -
     return ""
 
 
-class WholeCheckpoints(CheckpointIO):
+class CheckpointFiles(CheckpointIO):
     """Checkpoints that are whole or absent, that say when a bit has changed, and that can hold nothing but data."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Writes under a temporary name, seals, reads it back, and only then lets it take the place of the one before.
 
-        That one stays beside it, as `previous(path)`.
+        That one stays beside it, as `previous_path(path)`.
         """
         path = Path(path)
-        with whole(path) as temporary:
+        with atomic_write(path) as temporary:
             try:
                 torch.save(checkpoint, temporary)
             except RuntimeError as error:  # torch's word for a disk that is full
                 raise OSError(str(error).splitlines()[0]) from None
-            seal(temporary)
-            if not is_sealed(temporary):
+            add_checksum(temporary)
+            if not checksum_matches(temporary):
                 raise OSError(f"{path} did not come back from the disk as it was written")
-            if path.is_file() and is_sealed(path):
-                keep(path, previous(path))
+            if path.is_file() and checksum_matches(path):
+                keep(path, previous_path(path))
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
         """Reads tensors and plain data, to the CPU; anything else in the file is refused."""
-        return read_plainly(Path(path))
+        return load_plain(Path(path))
 
     def remove_checkpoint(self, path: Any) -> None:
         """Removes the file."""

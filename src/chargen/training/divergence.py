@@ -16,7 +16,7 @@ from typing import Any
 PATIENCE = 10
 """Updates left out in a row before a run returns to its last checkpoint."""
 
-RETURNS = 3
+MAX_ROLLBACKS = 3
 """How often it may, each time with half the learning rate."""
 
 MARGIN = 0.5
@@ -52,7 +52,7 @@ class Diverged(Exception):
 
 
 @dataclass
-class Guard:
+class DivergenceDetector:
     """What is known of a run's losses, as plain data: it is part of a checkpoint.
 
     Attributes:

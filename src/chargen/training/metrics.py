@@ -17,7 +17,7 @@ from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
-from chargen.storage.atomic import opened, whole
+from chargen.storage.atomic import atomic_write, open_no_follow
 
 COLUMNS = (
     "update",
@@ -30,12 +30,12 @@ COLUMNS = (
     "gradient_norm",
     "clip_fraction",
     "chars_per_second",
-    "left_out",
+    "skipped",
     "returns",
 )
 """The columns of `metrics.csv`."""
 
-EVENTS = ("left_out", "returns")
+EVENTS = ("skipped", "returns")
 """Those of what went wrong, which stays written when a run goes back to where it was whole."""
 
 
@@ -82,7 +82,7 @@ class MetricsFile(Logger):
             **known,
         }
         fresh = not self.path.exists()
-        with contextlib.suppress(OSError), opened(self.path, "a", encoding="utf-8", newline="") as stream:
+        with contextlib.suppress(OSError), open_no_follow(self.path, "a", encoding="utf-8", newline="") as stream:
             writer = csv.DictWriter(stream, COLUMNS)
             if fresh:
                 writer.writeheader()
@@ -104,7 +104,7 @@ class MetricsFile(Logger):
         kept = (
             row for row in rows if int(row["update"]) <= update or (keep_events and any(row.get(e) for e in EVENTS))
         )
-        with whole(self.path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as stream:
+        with atomic_write(self.path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as stream:
             writer = csv.DictWriter(stream, COLUMNS, extrasaction="ignore")
             writer.writeheader()
             writer.writerows(kept)

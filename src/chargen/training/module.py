@@ -22,11 +22,11 @@ from lightning.pytorch import LightningModule
 from torch import Tensor
 
 from chargen.nn.cells import State
-from chargen.training.divergence import PATIENCE, Diverged, Guard
 from chargen.nn.loss import IGNORED
-from chargen.training.windows import Batch
-from chargen.nn.model import CharRNN, ModelSettings, States, detached
+from chargen.nn.model import CharRNN, ModelConfig, States, detached
 from chargen.storage.model_file import FORMAT_VERSION
+from chargen.training.divergence import PATIENCE, Diverged, DivergenceDetector
+from chargen.training.windows import Batch
 
 VALIDATION_SCORE = "validation_nats_per_char"
 
@@ -77,7 +77,7 @@ class CharLanguageModel(LightningModule):
     """A `CharRNN` in training. Every argument is plain data, so that its checkpoints open safely.
 
     Args:
-        model: what `ModelSettings` takes.
+        model: what `ModelConfig` takes.
         optimizer: what `OptimizerConfig` holds.
         tokenizer: the tokenizer's JSON, so that a checkpoint is complete.
         run: the settings and notes of the run, carried along.
@@ -86,7 +86,7 @@ class CharLanguageModel(LightningModule):
     def __init__(self, model: dict[str, Any], optimizer: dict[str, Any], tokenizer: str, run: dict[str, Any]) -> None:
         super().__init__()
         self.save_hyperparameters()
-        self.model = CharRNN(ModelSettings(**model))
+        self.model = CharRNN(ModelConfig(**model))
         self.optimizer_settings = optimizer
         self.tokenizer = tokenizer
         self.run = run
@@ -94,8 +94,10 @@ class CharLanguageModel(LightningModule):
         self.new_length = False  # a checkpoint's plan is not to be taken over
         self.carry: States | None = None
         self.learning_rate = 0.0
-        self.guard = Guard()
-        self.left_out: list[tuple[int, str, float, float]] = []  # update, why, loss, norm; until `Report` tells them
+        self.guard = DivergenceDetector()
+        self.skipped: list[
+            tuple[int, str, float, float]
+        ] = []  # update, why, loss, norm; until `ProgressReport` tells them
         self._windows: list[
             tuple[Batch, States | None, Tensor]
         ] = []  # of this update: with the carry into it, and loss
@@ -188,7 +190,7 @@ class CharLanguageModel(LightningModule):
         if not why:
             self._add(train_nats_per_char=mean)
             return True
-        self.left_out.append((self.global_step, why, loss, size))
+        self.skipped.append((self.global_step, why, loss, size))
         self.carry = windows[0][1]
         if self.guard.streak >= PATIENCE:
             raise Diverged(self.global_step, why, loss, size, self.learning_rate)
@@ -238,7 +240,7 @@ class CharLanguageModel(LightningModule):
         self._validation = (states, total + nats.double().cpu(), num_targets + batch.num_targets)
 
     def on_validation_epoch_end(self) -> None:
-        """The mean, in both units. `Report` logs it: Lightning would count it to the update before."""
+        """The mean, in both units. `ProgressReport` logs it: Lightning would count it to the update before."""
         nats = self.validation_mean()
         scores = {VALIDATION_SCORE: nats, "validation_bits_per_char": nats / math.log(2)}
         self.log_dict({name: torch.tensor(score, dtype=torch.float64) for name, score in scores.items()}, logger=False)
@@ -278,7 +280,7 @@ class CharLanguageModel(LightningModule):
         self._generators = saved["generators"]
         self.carry = saved["carry"]
         returns = self.guard.returns  # of the run, which may have gone back to a checkpoint from before
-        self.guard = Guard(**saved.get("guard", {}))
+        self.guard = DivergenceDetector(**saved.get("guard", {}))
         self.guard.returns = max(returns, self.guard.returns)
 
     def _require_own(self, optimizer_states: list[Any], carry: States | None, window: Any) -> None:

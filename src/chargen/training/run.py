@@ -32,32 +32,32 @@ from rich.progress import Progress
 
 import chargen
 from chargen import native
+from chargen.config import DEFAULT_MAX_TIME, TrainConfig, parse_duration, read
+from chargen.corpus.code_points import printable
+from chargen.corpus.encoded import Corpus
+from chargen.evaluation.score import Score, score_streaming
+from chargen.insight.text_profile import machine_megabytes, megabytes_of, parameters_of, size_of
+from chargen.nn.model import CharRNN, ModelConfig
 from chargen.planning.advice import advice, weight_dropout
+from chargen.sampling.generator import TextGenerator
+from chargen.storage.atomic import atomic_write, previous_path
+from chargen.storage.model_file import ESTIMATE, ModelFile
+from chargen.storage.run_folder import CHECKPOINT, MODEL, load_checkpoint, portable_of, undamaged
 from chargen.training.callbacks import (
     VALIDATIONS,
-    KeepBest,
-    Report,
-    Save,
-    Schedule,
-    WholeCheckpoints,
+    BestModelWriter,
+    CheckpointFiles,
+    CheckpointWriter,
+    ProgressReport,
+    RunLengthCallback,
     duration,
     estimate_of,
     leave_out_empty_hooks,
 )
-from chargen.config import DEFAULT_MAX_TIME, TrainConfig, read, run_seconds
-from chargen.corpus.encoded import Corpus
-from chargen.insight.text_profile import machine_megabytes, megabytes_of, parameters_of, size_of
-from chargen.evaluation.score import Score, score_streaming
-from chargen.storage.atomic import previous, whole
-from chargen.training.divergence import RETURNS, Diverged
-from chargen.training.windows import Lanes, TextData
+from chargen.training.divergence import MAX_ROLLBACKS, Diverged
 from chargen.training.metrics import MetricsFile, extra_logger
-from chargen.nn.model import CharRNN, ModelSettings
-from chargen.storage.model_file import ESTIMATE, Portable
-from chargen.storage.run_folder import CHECKPOINT, MODEL, load_checkpoint, portable_of, undamaged
-from chargen.sampling.generator import Writer
-from chargen.corpus.code_points import shown
 from chargen.training.module import VALIDATION_SCORE, CharLanguageModel, Plan
+from chargen.training.windows import Lanes, TextDataModule
 
 SAMPLE_LENGTH = 600
 """Characters of the text shown at the end."""
@@ -102,7 +102,7 @@ def fit(
     if checkpoint is not None and over:
         _require_unfinished(run_dir, checkpoint)
 
-    data = TextData(corpus, config.batch_size, config.sequence_length)
+    data = TextDataModule(corpus, config.batch_size, config.sequence_length)
     extra = [extra_logger(config.logger, run_dir)] if config.logger is not None else []
     attempt = partial(_Run, settings, config, corpus, console, windows, total_updates, extra)
     run = attempt(max_seconds)
@@ -110,7 +110,7 @@ def fit(
         for left in ("metrics.csv", "samples.txt"):  # of a run that died before its first checkpoint
             (run_dir / left).unlink(missing_ok=True)
     for name, content in {"config.yaml": _yaml(settings), "tokenizer.json": corpus.tokenizer.to_json()}.items():
-        with whole(run_dir / name) as temporary:
+        with atomic_write(run_dir / name) as temporary:
             temporary.write_text(content, encoding="utf-8")
     length = f"{total_updates:,} updates" if total_updates else duration(max_seconds or 0)
     console.print(
@@ -140,7 +140,7 @@ def fit(
         if error := run.keep_best.error or save.error:
             raise ValueError(f"{error}: make room, then write resume={run_dir} to go on from what was saved last")
         if math.isinf(run.keep_best.best):  # a run without validation keeps its last weights
-            module.model.to_portable(module.tokenizer, module.run).save(run_dir / MODEL)
+            module.model.to_model_file(module.tokenizer, module.run).save(run_dir / MODEL)
     seen = _characters_seen(updates * run.windows_per_update, windows, config, corpus)
     return _finish(run_dir, corpus, console, seconds, updates, seen, run.parameters, program)
 
@@ -232,11 +232,11 @@ class _Run:
         chars_per_update = config.batch_size * config.sequence_length * self.windows_per_update
         self.metrics = MetricsFile(self.run_dir / "metrics.csv", self.clock, chars_per_update)
         log_every = int(trainer_settings.get("log_every_n_steps") or 50)
-        self.report = Report(console, self.clock, max_seconds, chars_per_update, log_every)
-        schedule = Schedule(self.clock, max_seconds, total_updates, self.report.say, self.advise)
-        self.keep_best = KeepBest(self.run_dir, self.clock, config.sample_length, self.report.say)
+        self.report = ProgressReport(console, self.clock, max_seconds, chars_per_update, log_every)
+        schedule = RunLengthCallback(self.clock, max_seconds, total_updates, self.report.say, self.advise)
+        self.keep_best = BestModelWriter(self.run_dir, self.clock, config.sample_length, self.report.say)
         minutes, updates = config.save_every_minutes, config.save_every_updates
-        self.save = Save(self.run_dir / CHECKPOINT, 60 * minutes, updates, self.report.say)
+        self.save = CheckpointWriter(self.run_dir / CHECKPOINT, 60 * minutes, updates, self.report.say)
         callbacks: list[Callback] = [self.clock, schedule, self.report, self.keep_best, self.save]
         if config.early_stopping is not None:
             callbacks.append(
@@ -255,7 +255,9 @@ class _Run:
         return advice(updates, per_pass, characters, self.parameters, self._seconds, dropped)
 
 
-def _run_to_its_end(attempt: Callable[[float | None], _Run], run: _Run, data: TextData, resume: str | None) -> _Run:
+def _run_to_its_end(
+    attempt: Callable[[float | None], _Run], run: _Run, data: TextDataModule, resume: str | None
+) -> _Run:
     """Trains. A run that falls apart goes back to its last checkpoint, with half the learning rate.
 
     Args:
@@ -268,7 +270,7 @@ def _run_to_its_end(attempt: Callable[[float | None], _Run], run: _Run, data: Te
         The attempt that came to the end.
 
     Raises:
-        ValueError: the run fell apart once more than `RETURNS` times.
+        ValueError: the run fell apart once more than `MAX_ROLLBACKS` times.
     """
     returned = -1
     while True:
@@ -281,9 +283,9 @@ def _run_to_its_end(attempt: Callable[[float | None], _Run], run: _Run, data: Te
             if run.save.stop_signal is not None:
                 return run
             returns, settings = run.module.guard.returns + 1, run.module.optimizer_settings
-            if returns > RETURNS:
+            if returns > MAX_ROLLBACKS:
                 raise ValueError(
-                    f"the run falls apart, {error}; {RETURNS} returns to half the rate did not help: write "
+                    f"the run falls apart, {error}; {MAX_ROLLBACKS} returns to half the rate did not help: write "
                     f"optimizer.learning_rate={settings['learning_rate'] / 10:.2g} or trainer.gradient_clip_val=1.0"
                 ) from None
             file, update, seconds = _last_good(run, resume, returned)
@@ -310,8 +312,8 @@ def _last_good(run: _Run, resume: str | None, returned: int) -> tuple[Path | Non
     if not named.is_file():
         return None, 0, 0.0
     file, checkpoint, _ = undamaged(named)
-    if checkpoint["global_step"] == returned and previous(file).is_file():
-        file = previous(file)
+    if checkpoint["global_step"] == returned and previous_path(file).is_file():
+        file = previous_path(file)
         checkpoint = load_checkpoint(file)
     return file, checkpoint["global_step"], _seconds_of(checkpoint)
 
@@ -335,7 +337,7 @@ def _notes(settings: dict[str, Any], corpus: Corpus) -> dict[str, Any]:
             "vocabulary": len(corpus.tokenizer.symbols),
             "articles": corpus.num_articles,
         },
-        "first_id": corpus.first_id,
+        "start_id": corpus.start_id,
         "versions": {
             "chargen": chargen.__version__,
             "python": platform.python_version(),
@@ -357,7 +359,7 @@ def _length(settings: dict[str, Any], windows: int) -> tuple[float | None, int |
         limits.append(max_epochs * math.ceil(windows / (settings.get("accumulate_grad_batches") or 1)))
     if not limits and max_time is None:
         max_time = DEFAULT_MAX_TIME
-    return run_seconds(max_time) if max_time is not None else None, min(limits, default=None)
+    return parse_duration(max_time) if max_time is not None else None, min(limits, default=None)
 
 
 def _trainer(
@@ -388,7 +390,7 @@ def _trainer(
             val_check_interval=interval,
             callbacks=callbacks,
             logger=loggers,
-            plugins=[WholeCheckpoints()],
+            plugins=[CheckpointFiles()],
             default_root_dir=run_dir,
             enable_progress_bar=False,
             enable_checkpointing=True,
@@ -405,7 +407,7 @@ def _checked(file: Path, corpus: Corpus, model: dict[str, Any]) -> dict[str, Any
     saved = portable_of(checkpoint, file).settings  # which are checked against the sizes of the weights
     if checkpoint["hyper_parameters"]["run"]["corpus"]["sha256"] != corpus.sha256:
         raise ValueError(f"the text of corpus {corpus.name} has changed since {file} was written: start a new run")
-    if ModelSettings(**saved) != ModelSettings(corpus.tokenizer.vocab_size, **model):
+    if ModelConfig(**saved) != ModelConfig(corpus.tokenizer.vocab_size, **model):
         raise ValueError(f"{file} is damaged or forged: its model is not the one of its settings")
     return checkpoint
 
@@ -432,7 +434,7 @@ def _require_unfinished(run_dir: Path, checkpoint: dict[str, Any]) -> None:
 
 
 @torch.no_grad()
-def _validate_last(module: CharLanguageModel, data: TextData, checkpoint: dict[str, Any], run_dir: Path) -> None:
+def _validate_last(module: CharLanguageModel, data: TextDataModule, checkpoint: dict[str, Any], run_dir: Path) -> None:
     """The validation that a run missed which was stopped behind its last update."""
     module.load_state_dict(checkpoint["state_dict"])
     module.eval()
@@ -442,10 +444,10 @@ def _validate_last(module: CharLanguageModel, data: TextData, checkpoint: dict[s
     nats = module.validation_mean()
     if nats < estimate_of(run_dir / MODEL, module):
         notes = {**module.run, ESTIMATE: nats, "updates": checkpoint["global_step"]}
-        module.model.to_portable(module.tokenizer, notes).save(run_dir / MODEL)
+        module.model.to_model_file(module.tokenizer, notes).save(run_dir / MODEL)
 
 
-def _train(run: _Run, data: TextData, resume: str | None) -> None:
+def _train(run: _Run, data: TextDataModule, resume: str | None) -> None:
     """Trains. The first signal to stop is answered after the update, a second SIGINT at once."""
 
     def stop(signum: int, frame: FrameType | None) -> None:
@@ -488,7 +490,7 @@ def _threads_for_kernels(trainer: Trainer) -> Iterator[None]:
         return
     torch.set_num_threads(1)
     try:
-        with native.own_threads(threads):
+        with native.kernel_threads(threads):
             yield
     finally:
         torch.set_num_threads(threads)
@@ -511,7 +513,7 @@ def _finish(
     program: str,
 ) -> float:
     """Scores the best weights, writes summary.json, prints the end of a run."""
-    portable = Portable.load(run_dir / MODEL)
+    portable = ModelFile.load(run_dir / MODEL)
     ids = corpus.validation[: SCORED_CHARACTERS + 1]
     score = _score(portable, ids, console)
     summary = {
@@ -528,9 +530,9 @@ def _finish(
         "versions": portable.notes["versions"],
         "threads": torch.get_num_threads(),
     }
-    with whole(run_dir / "summary.json") as temporary:
+    with atomic_write(run_dir / "summary.json") as temporary:
         temporary.write_text(json.dumps(summary, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    text = "".join(Writer(portable).write(length=SAMPLE_LENGTH, seed=updates))
+    text = "".join(TextGenerator(portable).write(length=SAMPLE_LENGTH, seed=updates))
     of_all = "" if len(ids) == len(corpus.validation) else f" of {len(corpus.validation) - 1:,}"
     place = shlex.quote(str(run_dir))
     lines = (
@@ -540,7 +542,7 @@ def _finish(
         f"{updates:,} updates",
         f"written     {run_dir / MODEL}",
         "\na sample\n",
-        *(f"    {line}" for line in shown(text).strip().splitlines()),
+        *(f"    {line}" for line in printable(text).strip().splitlines()),
         "\nnext",
         f"  {program} sample {place} --length 2000 --temperature 0.7",
         f"  {program} train {shlex.quote(f'resume={run_dir}')} trainer.max_steps={2 * updates}",
@@ -549,7 +551,7 @@ def _finish(
     return score.nats_per_char
 
 
-def _score(portable: Portable, ids: np.ndarray, console: Console) -> Score:
+def _score(portable: ModelFile, ids: np.ndarray, console: Console) -> Score:
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("scoring the held-out text", total=len(ids) - 1)
-        return score_streaming(CharRNN.from_portable(portable), ids, lambda chars: progress.advance(task, chars))
+        return score_streaming(CharRNN.from_model_file(portable), ids, lambda chars: progress.advance(task, chars))

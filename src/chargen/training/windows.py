@@ -112,7 +112,7 @@ class Lanes:
         return Batch(ids[:, :-1], targets, position == 0, self._batch_size * (end - begin) - missing)
 
 
-class Reading:
+class WindowLoader:
     """Lanes being read for training: knows where it stands, and goes on from there.
 
     Lightning asks for `__len__` too: without it, it would fetch one window ahead, and the saved
@@ -159,7 +159,7 @@ def _that_fits(num_targets: int, batch_size: int, sequence_length: int) -> str:
     return "more text: a few thousand characters at the least"
 
 
-class TextData(LightningDataModule):
+class TextDataModule(LightningDataModule):
     """The lanes of a corpus, as Lightning asks for them."""
 
     def __init__(self, corpus: Corpus, batch_size: int, sequence_length: int) -> None:
@@ -168,11 +168,11 @@ class TextData(LightningDataModule):
         self.batch_size = batch_size
         self.sequence_length = sequence_length
 
-    def train_dataloader(self) -> Reading:
+    def train_dataloader(self) -> WindowLoader:
         """B lanes of the training split; under W processes each reads B/W of them."""
         assert self.trainer is not None
         rank, num_ranks = self.trainer.global_rank, self.trainer.world_size
-        return Reading(Lanes(self.corpus.train, self.batch_size, self.sequence_length, rank, num_ranks))
+        return WindowLoader(Lanes(self.corpus.train, self.batch_size, self.sequence_length, rank, num_ranks))
 
     def val_dataloader(self) -> Lanes:
         """Many lanes of the held-out split, the same in every process: a quick estimate while training."""

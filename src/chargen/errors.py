@@ -1,0 +1,42 @@
+"""The errors that a user can fix: the command line prints them as one line and exits with code 2.
+
+Any other exception is a defect of chargen. It keeps its traceback.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class UserError(ValueError):
+    """A mistake that the user can fix. The message says what was given, what is allowed and what to write."""
+
+
+class ConfigError(UserError):
+    """A setting of a run is unknown, missing or out of range."""
+
+
+class TextError(UserError):
+    """A text cannot be found, fetched, read or used as it is."""
+
+
+class FileError(UserError):
+    """A file of a run is missing, damaged, or cannot be read or written."""
+
+
+class ArgumentError(UserError):
+    """An argument is out of range.
+
+    The library names the argument as Python does (`top_p`). The command line turns the name into a flag.
+
+    Args:
+        name: the argument, such as `top_p`.
+        value: what was given.
+        allowed: what is allowed, such as `above 0 and at most 1`.
+    """
+
+    def __init__(self, name: str, value: Any, allowed: str) -> None:
+        super().__init__(f"{name}={value}: must be {allowed}")
+        self.name = name
+        self.value = value
+        self.allowed = allowed

@@ -1,0 +1,338 @@
+"""What people get wrong, and what they are told: exit code 2, one line that says what to write, nothing lost."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import ROOT, Figure, Launch
+from support.models import TEXT, TINY, write_model
+
+from chargen.corpus.encoded import read_articles
+
+Chargen = Callable[..., tuple[int, str, str]]
+
+SETTINGS = [
+    (["train", "model.hiden_size=3"], "model.hiden_size: there is no such setting; did you mean model.hidden_size?"),
+    (["train", "model.hidden_size=abc"], "model.hidden_size=abc: must be a whole number"),
+    (["train", "model.dropout=much"], "model.dropout=much: must be a number"),
+    (["train", "model.residual=perhaps"], "model.residual=perhaps: must be true or false"),
+    (["train", "model=huge"], "model=huge: there is no such model; write one of large, medium, small, tiny"),
+    (["train", "corpus=tex"], "corpus=tex: there is no such corpus; write one of enwik8, python_reference, text"),
+    (["train", "+experiment=nope"], "experiment=nope: there is no such experiment; write one of fifteen_seconds, "),
+    (["train", "batchsize=3"], "batchsize: there is no such setting; did you mean batch_size?"),
+    (["train", "model.cell=transformer"], "model.cell=transformer: must be rnn, lstm, gru"),
+    (["train", "trainer.max_stepz=3"], "trainer.max_stepz: there is no such setting; did you mean trainer.max_steps?"),
+    (["train", "trainer.limit_val_batches=0.00001", "t.txt", *TINY], "trainer: "),
+    (["train", "model.cell=rnn,gru"], "model.cell=rnn,gru: several values are a sweep; write -m before them"),
+    (["train", "--seed", "3"], "--seed: settings have no dashes; write seed=…"),
+    (["train", "trainer.precision=7"], "trainer: "),
+    (["train", "corpus=text"], "corpus=text needs a text: corpus.path=FILE"),
+    (["train", "t.txt", "sequence_length=0"], "sequence_length=0: must be a whole number from 1 up"),
+    (["train", "t.txt", "sequence_length=1e3"], "sequence_length=1"),
+    (["train", "t.txt", "batch_size=-2"], "batch_size=-2: must be a whole number from 1 up"),
+    (["train", "t.txt", "model.hidden_size=0"], "model.hidden_size=0: must be a whole number from 1 up"),
+    (["train", "t.txt", "model.hidden_size=99999999999999999999"], "model.hidden_size=99999999999999999999"),
+    (
+        ["train", "t.txt", "model.hidden_size=1000000"],
+        "model.hidden_size=1000000: must be a whole number from 1 up to 65536",
+    ),
+    (
+        ["train", "t.txt", "model.hidden_size=65536", "model.num_layers=100"],
+        "model.hidden_size=65536 with batch_size=16 and sequence_length=64 needs about 41,",
+    ),
+    (["train", "t.txt", f"batch_size=1{'0' * 400}"], "batch_size=1000000"),
+    (["train", "t.txt", "sequence_length=3000000000"], "sequence_length=3000000000: must be below 2147483648"),
+    (["train", "t.txt", "sample_length=1000000000"], "sample_length=1000000000: must be at most a million"),
+    (
+        ["train", "t.txt", "trainer.max_time=9999999999999:00:00:00"],
+        "trainer.max_time=9999999999999:00:00:00: write DD",
+    ),
+    (["train", "t.txt", "trainer.profiler={a:1}"], "trainer.profiler={'a': 1}: must be simple, advanced or pytorch"),
+    (["train", "t.txt", "trainer.num_nodes=2"], "trainer.num_nodes=2: chargen train runs on one machine"),
+    (["train", "t.txt", "trainer.strategy=ddp"], "trainer.strategy=ddp: chargen train runs on one device"),
+    (["train", "t.txt", "corpus.name=a\x1b[2Jb"], "must be a label of visible characters"),
+    (["train", "t.txt", "model.num_layers=5000"], "model.num_layers=5000: must be a whole number from 1 up to 1000"),
+    (["train", "t.txt", "model.num_layers=two"], "model.num_layers=two: must be a whole number"),
+    (["train", "t.txt", "model.dropout=1"], "model.dropout=1.0: must be from 0 up and below 1"),
+    (["train", "t.txt", "model.weight_dropout=2"], "model.weight_dropout=2.0: must be from 0 up and below 1"),
+    (["train", "t.txt", "model.cell=LSTM"], "model.cell=LSTM: must be rnn, lstm, gru; did you mean lstm?"),
+    (["train", "t.txt", "optimizer.learning_rate=-1"], "optimizer.learning_rate=-1"),
+    (["train", "t.txt", "optimizer.learning_rate=fast"], "optimizer.learning_rate=fast: must be a number"),
+    (["train", "t.txt", "optimizer.lr=0.1"], "optimizer.lr: there is no such setting"),
+    (["train", "t.txt", "seed=-1"], "seed=-1: must be a whole number from 0 up"),
+    (["train", "t.txt", "seed=lucky"], "seed=lucky: must be a whole number"),
+    (["train", "t.txt", "trainer.max_time=3m"], "trainer.max_time=3m: write DD:HH:MM:SS"),
+    (["train", "t.txt", "trainer.max_steps=0"], "trainer.max_steps=0: must be a whole number from 1 up"),
+    (["train", "t.txt", "trainer.max_epochs=-5"], "trainer.max_epochs=-5: must be a whole number from 1 up"),
+    (["train", "t.txt", "trainer.gradient_clip_val=-1"], "trainer.gradient_clip_val=-1: must be a number from 0 up"),
+    (["train", "t.txt", "trainer.devices=4"], "trainer.devices=4: chargen train runs on one device"),
+    (["train", "t.txt", "trainer.accelerator=quantum"], "trainer: "),
+    (["train", "t.txt", "trainer.callbacks=[x]"], "trainer.callbacks"),
+    (["train", "t.txt", "early_stopping=0"], "early_stopping=0: must be a whole number from 1 up"),
+    (["train", "t.txt", "save_every_minutes=0"], "save_every_minutes=0.0: must be above 0"),
+    (["train", "t.txt", "save_every_updates=0"], "save_every_updates=0: must be a whole number from 1 up"),
+    (["train", "t.txt", "sample_length=-1"], "sample_length=-1: must be a whole number from 0 up"),
+    (["train", "t.txt", "logger=excel"], "logger=excel: must be tensorboard, wandb, mlflow"),
+    (["train", "t.txt", "corpus.encoding=klingon"], "corpus.encoding=klingon: no such encoding"),
+    (["train", "t.txt", "corpus.unit=word"], "corpus.unit=word: must be character, byte"),
+    (["train", "t.txt", "corpus.min_count=100000"], "corpus.min_count=100000: no character comes that often"),
+    (["train", "t.txt", "corpus.split=article"], "corpus.split=article needs several articles"),
+    (["train", "t.txt", "corpus.validation_fraction=1.5"], "corpus.validation_fraction=1.5: must lie between 0 and 1"),
+    (["train", "t.txt", "corpus.file=../x"], "corpus.file=../x: must be the name of a file"),
+    (["train", "t.txt", "run_dir="], "run_dir"),
+    (["train", "t.txt", "run_dir=t.txt"], "t.txt"),
+    (["train", "t.txt", "run_dir=taken"], "run_dir=taken holds a run already: write resume=taken"),
+    (["train", "t.txt", "model.dropout="], "model.dropout"),
+    (["train", "t.txt", "=3"], "=3: a setting has a name; write KEY=3"),
+    (["train", "t.txt", "model.dropout=0.1", "-m", "model.hidden_size=0,0.5"], "model.hidden_size="),
+    (["train", "resume=taken", "-m"], "resume"),
+]
+
+FILES = [
+    (["train", "nowhere.txt"], "no such file, folder or pattern:"),
+    (["train", "nothing"], "nothing: no such file; write KEY=VALUE"),
+    (["train", "empty.txt"], "is empty"),
+    (["train", "short.txt"], "too little text: 36 characters"),
+    (["train", "t.txt", "batch_size=500"], "write batch_size=33 or less"),
+    (["train", "binary.bin"], "is not utf-8 at byte 1"),
+    (["train", "zeros.txt"], "looks binary"),
+    (["train", "latin.txt"], "is not utf-8 at byte 3"),
+    (["train", "images/"], "no text in the folder"),
+    (["train", "resume=nowhere"], "no such checkpoint: nowhere"),
+    (["train", "resume=foreign.ckpt"], "foreign.ckpt is a checkpoint of another program"),
+    (["train", "resume=torn.ckpt"], "torn.ckpt is truncated, damaged or not a checkpoint"),
+    (["train", "resume=t.txt"], "t.txt is truncated, damaged or not a checkpoint"),
+    (["train", "one.txt"], "too few to train on"),
+    (["train", "latin.txt", "corpus.encoding=ascii"], "is not ascii at byte 3"),
+    (["train", "utf16.txt"], "begins with a UTF-16 byte order mark: write corpus.encoding=utf-16"),
+    (["train", "surrogate.txt"], "is not utf-8 at byte 4"),
+    (["train", "broken.jsonl"], "line 2: expected a JSON object"),
+    (["train", "surrogate.jsonl"], "line 1: expected a JSON object"),
+    (["train", "torn.txt.gz"], "cannot read"),
+    (["train", "nothere/*.txt"], "no such file, folder or pattern"),
+    (["train", "t.txt", "images"], "no text in the folder"),
+    (["train", "pipe"], "pipe"),
+    (["train", f"{'x' * 300}.txt"], "File name too long"),
+    (["train", "t.txt", f"run_dir={'x' * 300}"], "File name too long"),
+    (["doctor", "binary.bin"], "is not utf-8 at byte 1"),
+    (["doctor", "latin.txt"], "it reads as cp1"),
+]
+
+ELSEWHERE = [
+    (["sample", "r", "--temperature", "-1"], "--temperature -1.0: must be 0 or more"),
+    (["sample", "r", "--top-p", "1.5"], "--top-p 1.5: must be above 0 and at most 1"),
+    (["sample", "r", "--length", "0"], "--length 0: must be a whole number from 1 up"),
+    (["sample", "r", "--num-samples", "0"], "--num-samples 0"),
+    (["sample", "r", "--seed", "-4"], "--seed -4"),
+    (["sample", "r", "--length", "many"], "'--length'"),
+    (["sample", "r", "--temprature", "1"], "--temprature"),
+    (["sample", "r", "--unknown", "maybe"], "maybe"),
+    (["sample", "r", "--prompt", "a", "--prompt-file", "b"], "give one of them"),
+    (["sample", "r", "--prompt-file", "nowhere"], "cannot read nowhere: No such file"),
+    (["sample", "r", "--prompt-file", "latin.txt"], "latin.txt is not UTF-8 at byte 3"),
+    (["sample", "nowhere"], "no such run: nowhere; there are r"),
+    (["sample", "empty"], "empty holds no model.safetensors and no last.ckpt"),
+    (["sample", "torn.safetensors"], "torn.safetensors is truncated"),
+    (["sample", "latin.txt"], "latin.txt is truncated or not a safetensors file"),
+    (["sample", "foreign.ckpt"], "foreign.ckpt is a checkpoint of another program"),
+    (["evaluate", "r", "--text", "nowhere"], "no such file, folder or pattern: nowhere"),
+    (["evaluate", "r", "--text", "latin.txt"], "latin.txt is not utf-8 at byte 3"),
+    (["evaluate", "r", "--text", "void.txt"], "no text to score"),
+    (["plot", "empty"], "empty holds no metrics.csv"),
+    (["simple"], "simple"),
+    (["sample", "r", "--temperature", "warm"], "'--temperature'"),
+    (["sample", "r", "--temperature", "nan"], "--temperature nan"),
+    (["sample", "r", "--top-k", "-1"], "--top-k -1"),
+    (["sample", "r", "--min-p", "2"], "--min-p 2.0"),
+    (["sample", "r", "--top-p", "0"], "--top-p 0.0: must be above 0 and at most 1"),
+    (["sample", "r", "--length", "-5"], "--length -5"),
+    (["sample", "r", "--precision", "int4"], "int4"),
+    (["sample", "r", "--output", "images"], "images is a folder: name a file in it"),
+    (["sample", "r", "extra"], "extra"),
+    (["sample", "r", "--prompt", "\u4e2d", "--unknown", "error"], "the model does not know '\u4e2d'"),
+    (["sample", "r", "--prompt-file", "images"], "images"),
+    (["sample", "t.txt"], "t.txt is truncated or not a safetensors file"),
+    (["evaluate", "nowhere"], "no such run: nowhere"),
+    (["evaluate", "r", "--text", "images"], "no text in the folder"),
+    (["evaluate", "r", "--text", "t.txt", "--json", "images"], "images is a folder"),
+    (["plot", "nowhere"], "nowhere"),
+    (["doctor", "nowhere.txt"], "nowhere.txt"),
+    (["doctor", "empty.txt"], "empty"),
+    (["trian"], "trian"),
+    (["train", "--sequence-length", "3"], "--sequence-length: settings have no dashes"),
+]
+
+
+def prepared(away: Path) -> dict[Path, tuple[int, bytes]]:
+    """A folder with texts, runs and rubbish in it; every file as it is, to be compared afterwards."""
+    for name, content in {
+        "t.txt": TEXT.encode(),
+        "empty.txt": b"",
+        "void.txt": b"",
+        "one.txt": b"x",
+        "short.txt": b"x" * 41,
+        "binary.bin": b"\x00\x89PNG\xff",
+        "zeros.txt": b"abc\0\0def" * 200,
+        "latin.txt": "caf\u00e9 ".encode("latin-1") * 500,
+        "utf16.txt": TEXT.encode("utf-16"),
+        "surrogate.txt": b"abcd\xed\xa0\x80" * 300,
+        "broken.jsonl": b'{"text": "a"}\n{"txt": "b"}\n',
+        "surrogate.jsonl": b'{"text": "\\ud800"}\n',
+        "torn.txt.gz": b"\x1f\x8b\x08\x00torn",
+    }.items():
+        (away / name).write_bytes(content)
+    (away / "images").mkdir()
+    (away / "empty").mkdir()
+    os.mkfifo(away / "pipe")
+    write_model(away / "r")
+    write_model(away / "runs" / "r")
+    (away / "taken").mkdir()
+    torch.save({"state_dict": {}}, away / "foreign.ckpt")
+    torch.save({}, away / "taken" / "last.ckpt")
+    (away / "torn.ckpt").write_bytes((away / "foreign.ckpt").read_bytes()[:100])
+    (away / "torn.safetensors").write_bytes((away / "r" / "model.safetensors").read_bytes()[:-1])
+    return contents(away)
+
+
+def contents(away: Path) -> dict[Path, tuple[int, bytes]]:
+    """What there is but the cache of encoded corpora."""
+    files = (f for f in away.rglob("*") if f.relative_to(away).parts[0] != "data")
+    return {file: (file.stat().st_mode, file.read_bytes() if file.is_file() else b"") for file in files}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [*SETTINGS, *FILES, *ELSEWHERE],
+    ids=lambda part: part if isinstance(part, str) else " ".join(part),
+)
+def test_mistakes(words: list[str], message: str, chargen: Chargen, away: Path, figure: Figure) -> None:
+    before = prepared(away)
+    code, out, err = chargen(*words)
+    assert code == 2, out
+    assert err.startswith("chargen: ")
+    assert err.count("\n") == 1
+    assert "Traceback" not in err
+    assert message in err
+    after = contents(away)
+    if "-m" in words:  # where Hydra keeps the settings of a sweep before it looks at them
+        new = {file for file in after if file not in before}
+        assert all(file.parent == away / "runs" or file.name in ("multirun.yaml", "0") for file in new)
+        after = {file: content for file, content in after.items() if file not in new}
+    assert after == before
+    figure("mistakes answered", 1)
+
+
+def may_read_nothing() -> None:
+    """For a child: where the tests are root's, whom permissions do not stop, they stop it from now on."""
+    if sys.platform == "linux":
+        for capability in (1, 2):  # to write, and to read, whatever they say
+            ctypes.CDLL(None).prctl(24, capability, 0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        (["train", "t.txt"], "t.txt"),
+        (["train", "locked"], "locked"),
+        (["doctor", "t.txt"], "t.txt"),
+        (["sample", "r"], "r/model.safetensors"),
+        (["sample", "r", "--prompt-file", "t.txt"], "t.txt"),
+        (["evaluate", "r", "--text", "t.txt"], "t.txt"),
+        (["train", "resume=taken"], "taken/last.ckpt"),
+    ],
+    ids=lambda part: part if isinstance(part, str) else " ".join(part),
+)
+def test_files_that_may_not_be_read(words: list[str], name: str, launch: Launch, away: Path) -> None:
+    prepared(away)
+    (away / "locked").mkdir()
+    for place in ("t.txt", "locked", "r/model.safetensors", "taken/last.ckpt"):
+        if place != "r/model.safetensors" or ("--text" not in words and "--prompt-file" not in words):
+            (away / place).chmod(0)
+    run = launch(*words, prepare=may_read_nothing)
+    _, err = run.communicate()
+    (away / "locked").chmod(0o700)
+    said = err.decode()
+    assert (run.returncode, said.count("\n")) == (2, 1), said
+    assert said.startswith("chargen: ")
+    assert name in said
+
+
+@pytest.mark.parametrize("reading", [1, 2], ids=["while it is counted", "while it is encoded"])
+def test_a_text_that_vanishes_while_it_is_read(
+    reading: int, chargen: Chargen, away: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stick that is pulled out: half a text must not stay behind as if it were all."""
+    for name in ("a.txt", "b.txt"):
+        (away / name).write_text(TEXT)
+    opened = 0
+
+    def read(file: Path, *rest: Any, **more: Any) -> Any:
+        nonlocal opened
+        opened += file.name == "a.txt"
+        if opened == reading and file.name == "b.txt":
+            file.unlink()
+        return read_articles(file, *rest, **more)
+
+    monkeypatch.setattr("chargen.corpus.encoded.read_articles", read)
+    code, _, err = chargen("train", "a.txt", "b.txt", *TINY, "run_dir=r")
+    assert (code, err) == (2, f"chargen: cannot read {away}/b.txt: No such file or directory\n")
+    assert not list(away.rglob("manifest.json"))
+    assert not (away / "r").exists()
+    monkeypatch.undo()
+    monkeypatch.chdir(away)
+    (away / "b.txt").write_text(TEXT)
+    assert chargen("train", "a.txt", "b.txt", *TINY, "run_dir=r")[0] == 0
+
+
+@pytest.mark.parametrize("name", ["t.txt", "t.jsonl"])
+def test_a_hundred_megabytes_on_one_line(name: str, chargen: Chargen, away: Path) -> None:
+    """No mistake: a text like any other."""
+    text = "It is a truth universally acknowledged, " * 2_500_000
+    (away / name).write_text(json.dumps({"text": text}) if name == "t.jsonl" else text, encoding="utf-8")
+    code, out, err = chargen("train", name, *TINY, "run_dir=r")
+    assert (code, err) == (0, "")
+    assert "corpus text: 100,000,000 characters, 21 symbols" in out
+
+
+@pytest.mark.parametrize(
+    ("prompt", "read", "skipped"),
+    [
+        ("\U0001f600 a", " a", ["\U0001f600"]),
+        ("\U0001f468\u200d\U0001f469 b", " b", ["\U0001f468", "\u200d", "\U0001f469"]),
+        ("a\u0301b", "ab", ["\u0301"]),
+        ("\u05e9\u05dc\u05d5\u05dd a", " a", ["\u05e9", "\u05dc", "\u05d5", "\u05dd"]),
+        ("\u202ea", "a", ["\u202e"]),
+        ("a\0b", "ab", ["\0"]),
+        ("\x1b[2Ja", "a", ["\x1b", "[", "2", "J"]),
+        ("\ufeffabc", "abc", []),
+        ("abc \n" * 200_000, "abc \n" * 200_000, []),
+        ("xyz" * 300_000, "", ["x", "y", "z"]),
+        ("".join(map(chr, range(0x4E00, 0x9000))), "", ["\u4e00", "\u4e01"]),
+    ],
+    ids=lambda part: ascii(part[:12]) if isinstance(part, str) else "",
+)
+def test_prompts_of_all_kinds(prompt: str, read: str, skipped: list[str], chargen: Chargen, away: Path) -> None:
+    """What the model does not know is named, on one line that steers no terminal, and the rest is written on from."""
+    write_model(away / "r")
+    (away / "prompt").write_text(prompt, encoding="utf-8")
+    code, out, err = chargen("sample", "r", "--prompt-file", "prompt", "--length", "7", "--seed", "1")
+    assert code == 0
+    assert out[: len(read)] == read
+    assert len(out) == len(read) + 7 + 1
+    assert len(err) < 300
+    assert err.count("\n") == bool(skipped)
+    assert all(repr(character) in err for character in skipped)
+    assert not skipped or err.replace("\n", "").isprintable()
+
+
+def test_as_many_as_are_promised() -> None:
+    number = len({tuple(words) for words, _ in [*SETTINGS, *FILES, *ELSEWHERE]})
+    assert f"makes {number} of them" in (ROOT / "docs" / "TRUST.md").read_text(encoding="utf-8")

@@ -1,0 +1,96 @@
+"""Small training runs that several tests use."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import Callback, Trainer
+
+from chargen.corpus.encoded import Corpus
+from chargen.corpus.tokenizer import Tokenizer
+from chargen.training.callbacks import CheckpointFiles, CheckpointWriter
+from chargen.training.module import CharLanguageModel, Plan
+from chargen.training.windows import TextDataModule
+
+B, T, V = 3, 5, 9
+WINDOWS = 6  # of one pass: the last one is shorter
+OPTIMIZER = dict(learning_rate=0.01, weight_decay=0.1, beta1=0.9, beta2=0.99, warmup_updates=3, final_fraction=0.1)
+
+
+def corpus() -> Corpus:
+    ids = np.random.default_rng(0).integers(2, V, size=1 + B * (WINDOWS * T - 2) + 40).astype(np.uint8)
+    return Corpus("random", ids, Tokenizer("abcdefg"), "0" * 64, 1, 1 + B * (WINDOWS * T - 2))
+
+
+def module_for(cell: str, total: int | None, **shape: Any) -> CharLanguageModel:
+    torch.manual_seed(1)
+    shape = {"num_layers": 2, "dropout": 0.3, **shape}
+    model = dict(vocab_size=V, cell=cell, hidden_size=7, embedding_size=4, **shape)
+    module = CharLanguageModel(model, dict(OPTIMIZER), Tokenizer("abcdefg").to_json(), {})
+    module.plan = Plan(total)
+    return module
+
+
+class Crash(Callback):
+    """The power goes at update `at`, behind the checkpoint of that update."""
+
+    def __init__(self, at: int) -> None:
+        self.at = at
+
+    def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
+        if trainer.global_step == self.at:
+            raise ZeroDivisionError("the power is gone")
+
+
+class Watch(Callback):
+    """Writes down what every update reports."""
+
+    def __init__(self) -> None:
+        self.seen: list[dict[str, float]] = []
+
+    def on_train_batch_end(self, trainer: Trainer, module: Any, *_: Any) -> None:
+        self.seen.append({**module.take_means(), "rate": module.learning_rate})
+
+
+def run(module: CharLanguageModel, folder: Path, *callbacks: Callback, resume: Path | None = None, **settings: Any):
+    """Trains to the module's last update."""
+    defaults = dict(
+        max_steps=module.plan.total, max_epochs=-1, gradient_clip_val=0.3, num_sanity_val_steps=0, logger=False
+    )
+    settings = {**defaults, **settings}
+    trainer = Trainer(
+        accelerator="cpu",
+        callbacks=list(callbacks),
+        plugins=[CheckpointFiles()],
+        default_root_dir=folder,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=any(isinstance(callback, CheckpointWriter) for callback in callbacks),
+        use_distributed_sampler=False,
+        **settings,
+    )
+    trainer.fit(module, datamodule=TextDataModule(corpus(), B, T), ckpt_path=resume, weights_only=True)
+    return trainer
+
+
+def everything(checkpoint: Path) -> dict[str, torch.Tensor]:
+    """Every tensor in a checkpoint, by its path."""
+    found: dict[str, torch.Tensor] = {}
+
+    def walk(path: str, value: Any) -> None:
+        if isinstance(value, torch.Tensor):
+            found[path] = value
+        elif isinstance(value, dict):
+            for key, inner in value.items():
+                walk(f"{path}.{key}", inner)
+        elif isinstance(value, (list, tuple)):
+            for place, inner in enumerate(value):
+                walk(f"{path}.{place}", inner)
+
+    content = torch.load(checkpoint, weights_only=True)
+    for part in ("state_dict", "optimizer_states", "chargen"):
+        walk(part, content[part])
+    return found
