@@ -3,9 +3,10 @@
 PYTHON ?= python3
 BIN    := .venv/bin
 STAMP  := .venv/.installed
+NATIVE := $(wildcard src/chargen/native/*.cpp src/chargen/native/*.h)
 
 .DEFAULT_GOAL := help
-.PHONY: help install train sample evaluate plot test test-all bench quality texts hour lint types check format clean
+.PHONY: help install train sample evaluate plot test test-all bench quality texts hour lint types check format kernels clean
 
 ##@ Use it
 train: $(STAMP)  ## learn to write, three minutes; ARGS="my.txt model=small" to change anything
@@ -39,27 +40,35 @@ texts: $(STAMP)  ## the same for other texts, for twenty minutes
 hour: $(STAMP)  ## measure what an hour is worth; one that was stopped goes on
 	$(BIN)/python benchmarks/results.py --long "An hour" $(ARGS)
 
-lint: $(STAMP)  ## ruff: rules and formatting
-	$(BIN)/ruff check src tests benchmarks
-	$(BIN)/ruff format --check src tests benchmarks
+lint: $(STAMP)  ## ruff and clang-format: rules and formatting
+	$(BIN)/ruff check src tests benchmarks setup.py
+	$(BIN)/ruff format --check src tests benchmarks setup.py
+	$(BIN)/clang-format --dry-run --Werror $(NATIVE)
 
 types: $(STAMP)  ## mypy, strict
 	$(BIN)/mypy
 
 check: lint types test  ## all that has to pass
 
-format: $(STAMP)  ## let ruff mend what it can
-	$(BIN)/ruff check --fix src tests benchmarks
-	$(BIN)/ruff format src tests benchmarks
+format: $(STAMP)  ## format the code, and fix what ruff can fix
+	$(BIN)/ruff check --fix src tests benchmarks setup.py
+	$(BIN)/ruff format src tests benchmarks setup.py
+	$(BIN)/clang-format -i $(NATIVE)
 
 ##@ Set up
 install: $(STAMP)  ## .venv with chargen in it, versions from constraints.txt
 
-$(STAMP): pyproject.toml constraints.txt $(wildcard src/chargen/native/*.cpp src/chargen/native/*.h)
+# pip hides the compiler's output, so the kernels are compiled by a command of their own.
+$(STAMP): pyproject.toml constraints.txt setup.py $(NATIVE)
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@echo "installing chargen into .venv (torch is large: a minute or more)"
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e ".[plots,dev]"
+	@CHARGEN_KERNELS=off $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e ".[plots,dev]"
+	@$(MAKE) --no-print-directory kernels
 	@touch $(STAMP)
+
+kernels:  ## compile the kernels in place; CXX=clang++ for another compiler
+	@test -x $(BIN)/python || { echo "there is no .venv yet: run make install, which compiles the kernels too"; exit 1; }
+	@$(BIN)/python setup.py -q build_ext --inplace
 
 clean:  ## remove .venv and caches; runs and data stay
 	rm -rf .venv build .pytest_cache .mypy_cache .ruff_cache src/*.egg-info

@@ -25,10 +25,13 @@ import numpy as np
 from measure import Contender, interleaved, main, markdown, seconds_of
 
 from chargen import native
-from chargen.corpus.code_points import NUM_CODE_POINTS, count
-from chargen.corpus.encoded import load_corpus, read_articles
+from chargen.config import CorpusConfig
+from chargen.corpus.code_points import NUM_CODE_POINTS, count_code_points
+from chargen.corpus.encoded import load_corpus
+from chargen.corpus.reader import BLOCK_SIZE, Cleaning, read_articles
 from chargen.corpus.tokenizer import Tokenizer, Unit
-from chargen.storage.atomic import CHUNK_BYTES, atomic_write, sha256_of
+from chargen.storage.atomic import atomic_write
+from chargen.storage.checksum import sha256_of
 
 LIBRARY_PIECE = 4096  # characters: one long string costs the library hundreds of bytes for each
 SPARE_BYTES = 1 << 30  # room on the disk that is left alone
@@ -80,7 +83,7 @@ def encode_on_request() -> None:
     """Encodes what each line of standard input says, and tells its peak memory in MB."""
     for line in sys.stdin:
         file, unit, folder = json.loads(line)
-        load_corpus("text", Path(folder), path=file, unit=unit)
+        load_corpus(CorpusConfig(name="text", path=file, unit=unit), Path(folder))
         print(peak_megabytes(), flush=True)
 
 
@@ -116,14 +119,14 @@ def encoder(compiled: bool) -> Iterator[Callable[[Path, Unit, Path], float]]:
 
 def parts(file: Path, unit: Unit, folder: Path) -> dict[str, Callable[[], object]]:
     """What the whole way is made of, and a copy of the file."""
-    corpus = load_corpus("text", folder / "cache", path=str(file), unit=unit)
-    some_ids, num_ids = np.array(corpus.ids[:CHUNK_BYTES]), len(corpus.ids)
+    corpus = load_corpus(CorpusConfig(name="text", path=str(file), unit=unit), folder / "cache")
+    some_ids, num_ids = np.array(corpus.ids[:BLOCK_SIZE]), len(corpus.ids)
     counts = np.zeros(NUM_CODE_POINTS, dtype=np.int64)
 
     def each_piece(use: Callable[[np.ndarray], object]) -> None:
-        for article in read_articles(file, "utf-8", unit, False, False):
-            for numbers in article:
-                use(numbers)
+        for article in read_articles(file, Cleaning(unit=unit)):
+            for code_points in article:
+                use(code_points)
 
     def write() -> None:
         with atomic_write(folder / "ids") as temporary, open(temporary, "wb") as stream:
@@ -132,13 +135,13 @@ def parts(file: Path, unit: Unit, folder: Path) -> dict[str, Callable[[], object
 
     def copy() -> None:
         with atomic_write(folder / "copy") as temporary, open(file, "rb") as source, open(temporary, "wb") as stream:
-            shutil.copyfileobj(source, stream, CHUNK_BYTES)
+            shutil.copyfileobj(source, stream, BLOCK_SIZE)
 
     return {
         "sha256": lambda: sha256_of(file),
-        "read": lambda: each_piece(lambda numbers: None),
-        "count": lambda: each_piece(lambda numbers: count(numbers, counts)),
-        "encode": lambda: each_piece(corpus.tokenizer.encode_numbers),
+        "read": lambda: each_piece(lambda code_points: None),
+        "count": lambda: each_piece(lambda code_points: count_code_points(code_points, counts)),
+        "encode": lambda: each_piece(corpus.tokenizer.encode_code_points),
         "write": write,
         "copy": copy,
     }

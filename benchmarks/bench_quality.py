@@ -35,8 +35,9 @@ from measure import ROOT, main, markdown
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from chargen.config import CorpusConfig
 from chargen.corpus.encoded import Corpus, load_corpus
-from chargen.evaluation.dynamic import RMS, mean_squares, score_dynamic
+from chargen.evaluation.dynamic import RMS, gradient_mean_squares, score_dynamic
 from chargen.evaluation.score import score_streaming, score_windowed
 from chargen.nn.model import CharRNN
 from chargen.storage.model_file import ModelFile
@@ -74,9 +75,10 @@ def chargen_train(text: Path, folder: Path, seconds: int, seed: int, experiment:
 
 def scored(run: Path, text: Path, folder: Path) -> dict[str, Any]:
     """What a finished run comes to, by protocols A, B and C."""
-    corpus = load_corpus("text", folder, path=str(text))
-    model = CharRNN.from_model_file(ModelFile.load(run / "model.safetensors"))
-    squares = mean_squares(model, corpus.train, RMS.window)
+    corpus = load_corpus(CorpusConfig(name="text", path=str(text)), folder)
+    model_file = ModelFile.load(run / "model.safetensors")
+    model = CharRNN.from_model_file(model_file)
+    squares = gradient_mean_squares(model, corpus.train, RMS.window_size)
     summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
     with open(run / "metrics.csv", encoding="utf-8", newline="") as stream:
         rows = [row for row in csv.DictReader(stream) if row.get("validation_nats_per_char")]
@@ -84,9 +86,7 @@ def scored(run: Path, text: Path, folder: Path) -> dict[str, Any]:
         "A": score_windowed(model, corpus.validation).nats_per_char,
         "B": score_streaming(model, corpus.validation).nats_per_char,
         "C": score_dynamic(model, corpus.validation, RMS, squares).nats_per_char,
-        "weight_dropout": torch.load(run / "last.ckpt", weights_only=True)["hyper_parameters"]["model"][
-            "weight_dropout"
-        ],
+        "weight_dropout": model_file.config.weight_dropout,
         **{key: summary[key] for key in ("parameters", "characters_seen", "train_seconds", "updates")},
         "curve": [[float(row["seconds"]), float(row["validation_nats_per_char"])] for row in rows],
     }
@@ -160,7 +160,7 @@ class PlainLSTM(nn.Module):
         self.embedding, self.lstm = nn.Embedding(vocab_size, 64), nn.LSTM(64, 256)
         self.head = nn.Linear(256, vocab_size)
 
-    def nats(self, ids: Tensor, states: Any) -> tuple[Tensor, Any]:
+    def cross_entropy(self, ids: Tensor, states: Any) -> tuple[Tensor, Any]:
         """The mean of -ln p over ids (T+1, B), the first of each lane being context, and the states behind them."""
         outputs, states = self.lstm(self.embedding(ids[:-1]), states)
         states = tuple(state.detach() for state in states)
@@ -178,7 +178,7 @@ def train_lstm(corpus: Corpus, seconds: float) -> dict[str, Any]:
         ids, starts = next(windows)
         for group in optimizer.param_groups:
             group["lr"] = 4e-3 * min(1.0, (seen + 1) / 50_000) * 0.5 * (1 + math.cos(math.pi * taken / seconds))
-        loss, states = model.nats(ids, None if starts else states)
+        loss, states = model.cross_entropy(ids, None if starts else states)
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -199,7 +199,7 @@ def _lstm_score(model: PlainLSTM, ids: np.ndarray) -> float:
     text, total, states = torch.from_numpy(ids.astype(np.int64))[:, None], 0.0, None
     for begin in range(0, len(text) - 1, 4096):
         piece = text[begin : begin + 4097]
-        mean, states = model.nats(piece, states)
+        mean, states = model.cross_entropy(piece, states)
         total += mean.item() * (len(piece) - 1)
     return total / (len(text) - 1)
 
@@ -225,7 +225,7 @@ def measure(quick: bool) -> dict[str, Any]:
     budgets = dict(list(BUDGETS.items())[:1]) if quick else BUDGETS
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        corpus = load_corpus("tinyshakespeare", folder, path=str(text))
+        corpus = load_corpus(CorpusConfig(name="tinyshakespeare", path=str(text)), folder)
         result: dict[str, Any] = {"budgets": {}}
         for seconds, experiment in budgets.items():
             runs = [chargen_train(text, folder, seconds, seed, experiment) for seed in seeds]
@@ -243,13 +243,13 @@ def measure(quick: bool) -> dict[str, Any]:
 
 
 def _draw(row: dict[str, Any]) -> None:
-    from chargen.insight.figures import compared
+    from chargen.insight.figures import compare_runs
 
     curves = {
         "chargen": [run["curve"] for run in row["runs"]],
         "GPT, 4 layers of 128, context 64": [row["gpt"]["curve"]],
     }
-    compared(ROOT / "docs" / "quality.png", "tinyshakespeare, two cores: nats per held-out character", curves)
+    compare_runs(ROOT / "docs" / "quality.png", "tinyshakespeare, two cores: nats per held-out character", curves)
 
 
 # -------------------------------------------------------------------------------- the table

@@ -33,7 +33,7 @@ from measure import Contender, interleaved, main, markdown, times
 from torch import nn
 
 from chargen import native
-from chargen.config import ModelConfig
+from chargen.config import CorpusConfig, ModelConfig
 from chargen.corpus.encoded import load_corpus
 from chargen.nn.model import CharRNN
 from chargen.sampling.generator import PRECISIONS, NativeNetwork, NumpyNetwork, Precision, SamplingParams, generate
@@ -111,7 +111,8 @@ def speeds(cell: str, hidden_size: int, quick: bool) -> dict[str, float]:
 def trained(seconds: float, folder: Path) -> tuple[ModelFile, np.ndarray, str]:
     """A model that a plain loop trains for so long, and text that it has not seen."""
     text = next((file for file in TEXTS if file.is_file()), None)
-    corpus = load_corpus(text.stem, folder, path=str(text)) if text else load_corpus("python_reference", folder)
+    config = CorpusConfig(name=text.stem, path=str(text)) if text else CorpusConfig(name="python_reference")
+    corpus = load_corpus(config, folder)
     torch.manual_seed(1)
     model = CharRNN(ModelConfig(corpus.tokenizer.vocab_size, "lstm", 256, 1, EMBEDDING_SIZE))
     loop, end = Loop(model, torch.from_numpy(corpus.train.astype("int64"))), time.monotonic() + seconds

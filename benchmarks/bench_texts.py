@@ -15,6 +15,7 @@ from typing import Any
 from bench_quality import SHARED, chargen_train, train_lstm
 from measure import main, markdown
 
+from chargen.config import CorpusConfig
 from chargen.corpus.encoded import load_corpus
 
 SECONDS = 180
@@ -32,7 +33,7 @@ def library_source(folder: Path) -> Path:
 
 def other_texts(folder: Path) -> dict[str, Path]:
     """Those that the recipes were not tuned on."""
-    reference = load_corpus("python_reference", folder)
+    reference = load_corpus(CorpusConfig(name="python_reference"), folder)
     file = folder / "reference.txt"
     file.write_text(reference.tokenizer.decode(reference.ids.tolist()), encoding="utf-8")
     texts = {"Python reference": file, "source of Python's library": library_source(folder)}
@@ -48,7 +49,7 @@ def measure(quick: bool) -> dict[str, Any]:
         folder = Path(name)
         for label, text in list(other_texts(folder).items())[: 1 if quick else None]:
             ours = chargen_train(text, folder, seconds, 1, None)
-            corpus = load_corpus(label, folder, path=str(text))
+            corpus = load_corpus(CorpusConfig(name=label, path=str(text)), folder)
             result["texts"][label] = {
                 "chargen": ours,
                 "plain_lstm": train_lstm(corpus, seconds),

@@ -35,10 +35,10 @@ from measure import ROOT, Contender, interleaved, main, markdown, seconds_of, ti
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from chargen.config import ModelConfig
+from chargen.config import CorpusConfig, ModelConfig
 from chargen.corpus.encoded import Corpus, load_corpus
 from chargen.nn.linear import linear
-from chargen.nn.loss import nats
+from chargen.nn.loss import cross_entropy
 from chargen.nn.model import CharRNN
 from chargen.nn.unroll import TableLookup, unroll
 
@@ -62,7 +62,7 @@ class TorchCharRNN(nn.Module):
         self.recurrence = {"gru": nn.GRU, "lstm": nn.LSTM}[cell](EMBEDDING_SIZE, HIDDEN_SIZE)
         self.head = nn.Linear(HIDDEN_SIZE, vocab_size)
 
-    def nats(self, ids: Tensor, targets: Tensor, states: Any = None) -> tuple[Tensor, Any]:
+    def cross_entropy(self, ids: Tensor, targets: Tensor, states: Any = None) -> tuple[Tensor, Any]:
         """Time-major inside, which is the faster way, and with the same cheap dropout as `CharRNN`."""
         outputs, states = self.recurrence(self.embedding(ids.t()), states)  # (T, B, H)
         outputs = outputs * F.dropout(torch.ones_like(outputs[0]), DROPOUT)
@@ -101,7 +101,7 @@ class Loop:
     def step(self) -> None:
         """One update."""
         inputs, targets = self.window()
-        loss, states = self.model.nats(inputs, targets, self.states)
+        loss, states = self.model.cross_entropy(inputs, targets, self.states)
         self.states = _detached(states)
         self.optimizer.zero_grad(set_to_none=True)
         (loss / targets.numel()).backward()
@@ -149,7 +149,7 @@ class CutLoop(Loop):
         cut()
         leaf_outputs = outputs.detach().requires_grad_()
         mask = F.dropout(torch.ones_like(leaf_outputs[0]), DROPOUT)
-        loss = nats(leaf_outputs, mask, model.head.weight, model.head.bias, targets.t())
+        loss = cross_entropy(leaf_outputs, mask, model.head.weight, model.head.bias, targets.t())
         (loss / targets.numel()).backward()
         cut()
         outputs.backward(leaf_outputs.grad)
@@ -229,7 +229,8 @@ def measure(quick: bool) -> dict[str, Any]:
     text = next((file for file in TEXTS if file.is_file()), None)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        corpus = load_corpus("benchmark", folder, path=str(text)) if text else load_corpus("python_reference", folder)
+        config = CorpusConfig(name="benchmark", path=str(text)) if text else CorpusConfig(name="python_reference")
+        corpus = load_corpus(config, folder)
         ids = torch.from_numpy(corpus.train.astype("int64"))
         cells = {}
         for cell in CELLS:
@@ -263,14 +264,14 @@ class _Field:
 def _field(cell: str, corpus: Corpus, ids: Tensor, updates: int) -> _Field:
     torch.manual_seed(1)
     vocab_size = corpus.tokenizer.vocab_size
-    settings = ModelConfig(vocab_size, cell, HIDDEN_SIZE, 1, EMBEDDING_SIZE, DROPOUT)
-    cut = CutLoop(CharRNN(settings), ids)
+    config = ModelConfig(vocab_size, cell, HIDDEN_SIZE, 1, EMBEDDING_SIZE, DROPOUT)
+    cut = CutLoop(CharRNN(config), ids)
     gpt = baby_gpt.train(baby_gpt.BabyGPT(vocab_size), ids, 2000)
     characters = B * T * updates
     contenders = {
-        "bare loop": (Loop(CharRNN(settings), ids).block(updates), characters),
+        "bare loop": (Loop(CharRNN(config), ids).block(updates), characters),
         "torch.nn loop": (Loop(TorchCharRNN(cell, vocab_size), ids).block(updates), characters),
-        "unroll alone": (unroll_alone(CharRNN(settings), ids, updates), characters),
+        "unroll alone": (unroll_alone(CharRNN(config), ids, updates), characters),
         "cut": (cut.block(updates), characters),
         "baby GPT": (_next(gpt, updates), baby_gpt.BATCH_SIZE * baby_gpt.CONTEXT * updates),
     }

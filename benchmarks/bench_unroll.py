@@ -24,6 +24,7 @@ import torch
 from measure import Contender, gemm_limits, interleaved, main, markdown, peak_megabytes, times
 from torch import Tensor, nn
 
+from chargen.config import ModelConfig
 from chargen.nn.cells import CELLS
 from chargen.nn.linear import linear
 from chargen.nn.model import StackedRNN
@@ -55,7 +56,11 @@ class Layers(nn.Module):
         self.recurrence = (
             TORCH_NN[cell](EMBEDDING_SIZE, hidden_size, num_layers)
             if unroll is None
-            else StackedRNN(cell, EMBEDDING_SIZE, hidden_size, num_layers, unroll=unroll)
+            else StackedRNN(
+                EMBEDDING_SIZE,
+                ModelConfig(cell=cell, hidden_size=hidden_size, num_layers=num_layers, dropout=0.0),
+                unroll=unroll,
+            )
         )
 
     def forward(self, ids: Tensor) -> Tensor:
@@ -64,7 +69,7 @@ class Layers(nn.Module):
             return self.recurrence(self.embedding(ids))[0]
         weight_ih, _, bias_ih, _ = self.recurrence.weights(0)
         table = linear(self.embedding.weight, weight_ih, bias_ih)  # (V, G*H), as `CharRNN` does it
-        return self.recurrence.climb(TableLookup(table, ids))[0]
+        return self.recurrence.run_layers(TableLookup(table, ids))[0]
 
 
 def field(

@@ -113,7 +113,7 @@ def gemm_limits(threads: int, rounds: int = 20) -> dict[str, float]:
 
 
 def peak_megabytes(prepare: Callable[..., Contender], *arguments: Any) -> float:
-    """What `load_corpus(*arguments)()` adds to the memory of a process of its own at its highest, in MB.
+    """What `prepare(*arguments)()` adds to the memory of a process of its own at its highest, in MB.
 
     Args:
         prepare: a function at the top of its module; what it does itself is not counted.

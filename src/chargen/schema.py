@@ -98,6 +98,13 @@ def parse(kind: type[Any], container: Any, prefix: str = "", root: type[Any] | N
             values[key] = parse(hints[key], value, f"{prefix}{key}.", root)
         else:
             values[key] = checked(hints[key], bounds[key], f"{prefix}{key}", value)
+    for f in fields(kind):
+        if f.name in values:
+            continue
+        if is_dataclass(hints[f.name]):
+            values[f.name] = parse(hints[f.name], {}, f"{prefix}{f.name}.", root)
+        elif f.default == MISSING:
+            raise ConfigError(f"{prefix}{f.name}: a value is needed")
     return kind(**values)
 
 

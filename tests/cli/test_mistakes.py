@@ -83,7 +83,7 @@ SETTINGS = [
     (["train", "t.txt", "logger=excel"], "logger=excel: must be tensorboard, wandb, mlflow"),
     (["train", "t.txt", "corpus.encoding=klingon"], "corpus.encoding=klingon: no such encoding"),
     (["train", "t.txt", "corpus.unit=word"], "corpus.unit=word: must be character, byte"),
-    (["train", "t.txt", "corpus.min_count=100000"], "corpus.min_count=100000: no character comes that often"),
+    (["train", "t.txt", "corpus.min_count=100000"], "corpus.min_count=100000: no character occurs that often"),
     (["train", "t.txt", "corpus.split=article"], "corpus.split=article needs several articles"),
     (["train", "t.txt", "corpus.validation_fraction=1.5"], "corpus.validation_fraction=1.5: must lie between 0 and 1"),
     (["train", "t.txt", "corpus.file=../x"], "corpus.file=../x: must be the name of a file"),

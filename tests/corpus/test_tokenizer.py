@@ -1,4 +1,4 @@
-"""The tokenizer is a dictionary, loses nothing, and the `tokenizers` package reads its file alone."""
+"""The tokenizer equals a dictionary, is lossless, and the `tokenizers` package reads its file."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer as Library
 
 from chargen.corpus.tokenizer import END_ID, REPLACEMENT, UNKNOWN_ID, Tokenizer
+from chargen.errors import FileError
 
 AWKWARD = [
     "",
@@ -28,7 +29,7 @@ def tokenizer_for(text: str, unit: str) -> Tokenizer:
 
 
 @pytest.mark.parametrize("text", AWKWARD)
-def test_equals_five_lines_of_python(text: str) -> None:
+def test_ids_equal_a_dictionary(text: str) -> None:
     vocabulary = {character: id for id, character in enumerate(sorted(set(text)), start=2)}
     ids = [vocabulary[character] for character in text]
     tokenizer = Tokenizer(text)
@@ -37,23 +38,23 @@ def test_equals_five_lines_of_python(text: str) -> None:
 
 
 @pytest.mark.parametrize(("num_symbols", "dtype"), [(0, "uint8"), (254, "uint8"), (255, "uint16"), (65_535, "uint32")])
-def test_ids_of_numbers_take_the_smallest_integer(num_symbols: int, dtype: str) -> None:
-    numbers = np.arange(0x10000, 0x10000 + num_symbols, dtype=np.uint32)
-    tokenizer = Tokenizer(map(chr, numbers))
-    assert tokenizer.dtype.name == tokenizer.encode_numbers(numbers).dtype.name == dtype
-    assert tokenizer.encode_numbers(numbers).tolist() == list(range(2, num_symbols + 2))
+def test_ids_of_code_points_have_the_smallest_integer_type(num_symbols: int, dtype: str) -> None:
+    code_points = np.arange(0x10000, 0x10000 + num_symbols, dtype=np.uint32)
+    tokenizer = Tokenizer(map(chr, code_points))
+    assert tokenizer.dtype.name == tokenizer.encode_code_points(code_points).dtype.name == dtype
+    assert tokenizer.encode_code_points(code_points).tolist() == list(range(2, num_symbols + 2))
     assert tokenizer.encode("ab").dtype.name == "int64"
 
 
-def test_bytes_are_numbers_too() -> None:
+def test_ids_of_bytes() -> None:
     tokenizer = Tokenizer(map(chr, b"\x00ab\xff"), "byte")
-    numbers = np.frombuffer(b"\xffba\x00c", dtype=np.uint8)
-    assert tokenizer.encode_numbers(numbers).tolist() == [5, 4, 3, 2, UNKNOWN_ID]
+    code_points = np.frombuffer(b"\xffba\x00c", dtype=np.uint8)
+    assert tokenizer.encode_code_points(code_points).tolist() == [5, 4, 3, 2, UNKNOWN_ID]
 
 
 @pytest.mark.parametrize("unit", UNITS)
 @pytest.mark.parametrize("text", AWKWARD)
-def test_nothing_is_lost_and_the_library_agrees(text: str, unit: str) -> None:
+def test_lossless_and_equal_to_the_library(text: str, unit: str) -> None:
     tokenizer = tokenizer_for(text, unit)
     ids = tokenizer.encode(text).tolist()
     library = Library.from_str(tokenizer.to_json())
@@ -63,36 +64,36 @@ def test_nothing_is_lost_and_the_library_agrees(text: str, unit: str) -> None:
 
 
 @given(st.text())
-def test_nothing_is_lost_in_any_text(text: str) -> None:
+def test_lossless_for_any_text(text: str) -> None:
     tokenizer = Tokenizer(text)
     assert tokenizer.decode(tokenizer.encode(text)) == text
 
 
 @given(st.text(st.characters(codec="utf-8")))
-def test_nothing_is_lost_in_bytes(text: str) -> None:
+def test_lossless_for_bytes(text: str) -> None:
     tokenizer = Tokenizer(map(chr, range(256)), "byte")
     assert tokenizer.encode(text).tolist() == [2 + byte for byte in text.encode()]
     assert tokenizer.decode(tokenizer.encode(text)) == text
 
 
 @pytest.mark.parametrize("unit", UNITS)
-def test_the_file_goes_there_and_back(unit: str) -> None:
+def test_file_round_trip(unit: str) -> None:
     tokenizer = Tokenizer("abc é\n" if unit == "byte" else "abc 山\n😀", unit)
     again = Tokenizer.from_json(tokenizer.to_json())
     assert (again.symbols, again.unit) == (tokenizer.symbols, tokenizer.unit)
 
 
 @given(st.binary(min_size=1))
-def test_a_files_bytes_come_back(content: bytes) -> None:
+def test_to_bytes_restores_the_file(content: bytes) -> None:
     tokenizer = Tokenizer(map(chr, set(content)), "byte")
-    ids = tokenizer.encode_numbers(np.frombuffer(content, np.uint8))
+    ids = tokenizer.encode_code_points(np.frombuffer(content, np.uint8))
     assert tokenizer.to_bytes(ids) == content
     text = content.decode("latin-1")
     tokenizer = Tokenizer(text)
     assert tokenizer.to_bytes(np.insert(tokenizer.encode(text), 0, END_ID)) == b"\0" + text.encode()
 
 
-def test_unknown_characters() -> None:
+def test_unknown_characters_become_the_replacement_character() -> None:
     tokenizer = Tokenizer("abc")
     assert tokenizer.encode("a山c\U0010ffff").tolist() == [2, UNKNOWN_ID, 4, UNKNOWN_ID]
     assert tokenizer.decode([2, UNKNOWN_ID, 4]) == f"a{REPLACEMENT}c"
@@ -101,12 +102,12 @@ def test_unknown_characters() -> None:
     assert Tokenizer(map(chr, b"abc"), "byte").unknown("aé") == ["é"]
 
 
-def test_the_names_of_the_special_ids_cannot_be_spelled() -> None:
+def test_text_cannot_spell_the_special_ids() -> None:
     tokenizer = Tokenizer("[UNKED]")
     assert {UNKNOWN_ID, END_ID}.isdisjoint(tokenizer.encode("[UNK][END]").tolist())
 
 
-def test_bytes_come_out_when_their_character_is_complete() -> None:
+def test_stream_decoder_holds_bytes_back_until_their_character_is_complete() -> None:
     decoder = Tokenizer(map(chr, range(256)), "byte").decoder()
     first, second, third = "山".encode()
     assert [decoder.decode(2 + byte) for byte in (first, second, third, ord("!"))] == ["", "", "山", "!"]
@@ -115,14 +116,25 @@ def test_bytes_come_out_when_their_character_is_complete() -> None:
 
 
 @pytest.mark.parametrize(
-    "content", ["", "{}", "[1]", Tokenizer("ab").to_json().replace('"a":2', '"a":3').replace('"b":3', '"b":2')]
+    "content",
+    [
+        "",
+        "{}",
+        "[1]",
+        Tokenizer("ab").to_json().replace('"a":2', '"a":3').replace('"b":3', '"b":2'),
+        Tokenizer("ab").to_json().replace('"a":2', '"aa":2'),
+        Tokenizer("ab", "byte").to_json().replace('"a":2', '"\u5c71":2'),
+        Tokenizer("ab").to_json().replace('"b":3', '"\\ud800":3'),
+        Tokenizer("ab").to_json().replace("WordLevel", "BPE"),
+        '{"model":' * 10_000,
+    ],
 )
-def test_another_file_is_refused(content: str) -> None:
-    with pytest.raises(ValueError, match="tokenizer"):
+def test_other_files_are_refused(content: str) -> None:
+    with pytest.raises(FileError, match=r"^not a tokenizer\.json of chargen"):
         Tokenizer.from_json(content)
 
 
 @pytest.mark.parametrize(("symbols", "unit"), [(["ab"], "character"), (["山"], "byte")])
-def test_symbols_are_single(symbols: list[str], unit: str) -> None:
+def test_symbols_are_single_characters_or_bytes(symbols: list[str], unit: str) -> None:
     with pytest.raises(ValueError, match="symbol"):
         Tokenizer(symbols, unit)

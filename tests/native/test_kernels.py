@@ -13,6 +13,8 @@ import pytest
 import torch
 from conftest import CELLS as NAMES
 from conftest import INSTRUCTION_SETS
+from support.model_configs import small_config
+from support.torch_twins import torch_twin
 
 from chargen import native
 from chargen.nn.cells import CELLS, Cell
@@ -100,8 +102,8 @@ def test_a_small_error_would_be_noticed(place: int) -> None:
 def test_equals_torch(name: str, num_layers: int, instruction_set: str) -> None:
     """`torch.nn.RNN`, `LSTM` and `GRU` in float32, weights carried over, gradients included."""
     torch.manual_seed(5)
-    ours = StackedRNN(name, 9, 33, num_layers, unroll=unroll_native)
-    theirs = {"rnn": torch.nn.RNN, "lstm": torch.nn.LSTM, "gru": torch.nn.GRU}[name](9, 33, num_layers)
+    ours = StackedRNN(9, small_config(name, hidden_size=33, num_layers=num_layers), unroll=unroll_native)
+    theirs = torch_twin(name, 9, 33, num_layers)
     theirs.load_state_dict(ours.state_dict())
     inputs = torch.randn(20, 4, 9)
     outputs, expected = ours(inputs)[0], theirs(inputs)[0]
@@ -258,7 +260,7 @@ def test_inputs_of_any_layout(name: str) -> None:
 
 def which(cell: Cell, inputs: Inputs, monkeypatch: pytest.MonkeyPatch) -> str:
     """Whether `unroll` would take the compiled way."""
-    from chargen import unroll as module
+    from chargen.nn import unroll as module
 
     taken = []
     for way in ("unroll_native", "unroll_by_hand"):

@@ -1,20 +1,16 @@
-"""Files are whole or absent."""
+"""Files are complete or absent."""
 
 from __future__ import annotations
 
-import hashlib
-import os
-import subprocess
-import sys
-import threading
 from pathlib import Path
 
 import pytest
 
-from chargen.storage.atomic import atomic_write, folder_lock, sha256_of
+from chargen.errors import FileError
+from chargen.storage.atomic import atomic_write, keep_previous, open_no_follow, previous_path, write_text
 
 
-def test_a_failed_write_leaves_what_stood_there(tmp_path: Path) -> None:
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     target = tmp_path / "deep" / "file"
     with atomic_write(target) as temporary:
         temporary.write_text("old")
@@ -25,66 +21,36 @@ def test_a_failed_write_leaves_what_stood_there(tmp_path: Path) -> None:
     assert [file.name for file in target.parent.iterdir()] == ["file"]
 
 
-def test_the_digest_is_of_all_bytes(tmp_path: Path) -> None:
-    content = bytes(range(256)) * 10_000
-    (tmp_path / "f").write_bytes(content)
-    assert sha256_of(tmp_path / "f") == hashlib.sha256(content).hexdigest()
-
-
-def test_what_a_killed_writer_left_is_swept(tmp_path: Path) -> None:
+def test_temporary_files_of_killed_writers_are_removed(tmp_path: Path) -> None:
     (tmp_path / ".file.999999999.tmp").touch()
-    (tmp_path / ".file.1.tmp").touch()  # that process lives
-    with atomic_write(tmp_path / "file") as temporary:
-        temporary.touch()
+    (tmp_path / ".file.1.tmp").touch()  # that process is alive
+    write_text(tmp_path / "file", "文")
     assert sorted(file.name for file in tmp_path.iterdir()) == [".file.1.tmp", "file"]
+    assert (tmp_path / "file").read_text(encoding="utf-8") == "文"
 
 
-def test_folders_and_devices(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="is a folder"), atomic_write(tmp_path):
+def test_folders_are_refused_and_devices_are_written_to(tmp_path: Path) -> None:
+    with pytest.raises(FileError, match="is a folder"), atomic_write(tmp_path):
         pass
-    with atomic_write(Path("/dev/null"), through=True) as written:
+    with atomic_write(Path("/dev/null"), allow_pipes=True) as written:
         assert written == Path("/dev/null")
     assert not Path("/dev/null").is_file()
 
 
-def test_a_folder_has_one_owner(tmp_path: Path) -> None:
-    """Another process is told who it is, or waits; who is killed owns nothing any more."""
-    folder = tmp_path / "run"
-    hold = (
-        "import sys, time; from pathlib import Path; from chargen.storage.atomic import owned\n"
-        "with folder_lock(Path(sys.argv[1])): print('mine', flush=True); time.sleep(60)"
-    )
-    with subprocess.Popen([sys.executable, "-c", hold, str(folder)], stdout=subprocess.PIPE, text=True) as other:
-        assert other.stdout is not None
-        assert other.stdout.readline() == "mine\n"
-        with pytest.raises(ValueError, match=rf"run is being written by process {other.pid} on "), folder_lock(folder):
-            pass
-        other.kill()
-        other.wait()
-    with folder_lock(folder):
-        assert str(os.getpid()) in (folder / ".owner").read_text()
-        (folder / "something").touch()
-    assert folder.exists()
+def test_the_previous_file_keeps_its_bytes(tmp_path: Path) -> None:
+    file = tmp_path / "last.ckpt"
+    for content in ("first", "second"):
+        if file.exists():
+            keep_previous(file)
+        write_text(file, content)
+    assert previous_path(file) == tmp_path / "last.previous.ckpt"
+    assert previous_path(file).read_text() == "first"
+    assert file.read_text() == "second"
 
 
-def test_who_waits_comes_next(tmp_path: Path) -> None:
-    order: list[str] = []
-
-    def second() -> None:
-        with folder_lock(tmp_path, wait=True, say=lambda text: waiting.set()):
-            order.append("second")
-
-    waiting = threading.Event()
-    thread = threading.Thread(target=second)
-    with folder_lock(tmp_path):
-        thread.start()
-        assert waiting.wait(10)
-        order.append("first")
-    thread.join()
-    assert order == ["first", "second"]
-
-
-def test_a_folder_of_which_nothing_came_goes_away(tmp_path: Path) -> None:
-    with pytest.raises(ZeroDivisionError), folder_lock(tmp_path / "a" / "b"):
-        raise ZeroDivisionError
-    assert not (tmp_path / "a" / "b").exists()
+def test_symbolic_links_are_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "other").write_text("precious")
+    (tmp_path / "link").symlink_to(tmp_path / "other")
+    with pytest.raises(OSError, match="it is a symbolic link"):
+        open_no_follow(tmp_path / "link", "w")
+    assert (tmp_path / "other").read_text() == "precious"

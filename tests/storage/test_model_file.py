@@ -1,9 +1,11 @@
-"""model.safetensors is complete, and what is not one is refused in words."""
+"""`model.safetensors` is complete, and a file that is not one is refused with a clear message."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,74 +13,84 @@ from conftest import Figure
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from chargen.storage.model_file import FORMAT_VERSION, ModelFile, _digest
+from chargen.config import ModelConfig
+from chargen.errors import FileError
+from chargen.sampling.generator import TextGenerator
+from chargen.storage.model_file import FORMAT_VERSION, ModelFile, Part, digest_of
+
+CONFIG = ModelConfig(5, "gru", 4, 2, 3, dropout=0.0)
+METADATA = {"start_id": 1, "name": "文章"}
+OLD = Path(__file__).parent / "files" / "chargen-0.1.0.safetensors"
 
 
-def portable(**changes: object) -> ModelFile:
-    """A little gru, with things changed in its settings or notes."""
+def model_file(**metadata: Any) -> ModelFile:
+    """A small GRU with random weights."""
     random = np.random.default_rng(0)
-    settings = dict(
-        vocab_size=5, embedding_size=3, hidden_size=4, num_layers=2, cell="gru", dropout=0.0, residual=False
-    )
-    shapes = {"embedding.weight": (5, 3), "head.weight": (5, 4), "head.bias": (5,)}
-    for layer, below in enumerate((3, 4)):
-        shapes |= {f"recurrence.weight_ih_l{layer}": (12, below), f"recurrence.weight_hh_l{layer}": (12, 4)}
-        shapes |= {f"recurrence.bias_ih_l{layer}": (12,), f"recurrence.bias_hh_l{layer}": (12,)}
-    weights = {name: random.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
-    notes = {"start_id": 1, "name": "文章"}
-    notes |= {key: changes.pop(key) for key in list(changes) if key in notes}
-    return ModelFile(weights, {**settings, **changes}, '{"some": "json"}', notes)
+    weights = {name: random.normal(size=shape).astype(np.float32) for name, shape in CONFIG.parameter_shapes().items()}
+    return ModelFile(weights, CONFIG, '{"some": "json"}', {**METADATA, **metadata})
 
 
-def test_there_and_back(tmp_path: Path) -> None:
-    portable().save(tmp_path / "m.safetensors")
+def forge(path: Path, **header: Any) -> None:
+    """Write a file with a valid checksum whose header has other values; None removes one."""
+    good = model_file()
+    content = {
+        "format": "chargen",
+        "format_version": str(FORMAT_VERSION),
+        "tokenizer": "",
+        "config": json.dumps(asdict(good.config)),
+        "metadata": json.dumps(good.metadata),
+        "parts": "{}",
+        **header,
+    }
+    content = {key: value for key, value in content.items() if value is not None}
+    save_file(good.weights, path, {**content, "sha256": digest_of(content, good.weights)})
+
+
+def test_a_saved_file_loads_unchanged(tmp_path: Path) -> None:
+    model_file().save(tmp_path / "m.safetensors")
     again = ModelFile.load(tmp_path / "m.safetensors")
-    assert (again.settings, again.tokenizer, again.notes) == (
-        portable().settings,
-        portable().tokenizer,
-        portable().notes,
-    )
-    for name, value in portable().weights.items():
+    assert (again.config, again.tokenizer, again.metadata) == (CONFIG, '{"some": "json"}', METADATA)
+    for name, value in model_file().weights.items():
         np.testing.assert_array_equal(again.weights[name], value)
 
 
-def test_the_safetensors_package_alone_reads_it(tmp_path: Path) -> None:
-    portable().save(tmp_path / "m.safetensors")
+def test_the_safetensors_package_alone_reads_a_file(tmp_path: Path) -> None:
+    model_file().save(tmp_path / "m.safetensors")
     with safe_open(tmp_path / "m.safetensors", framework="numpy") as opened:
-        assert json.loads(opened.metadata()["settings"]) == portable().settings
-        np.testing.assert_array_equal(opened.get_tensor("head.bias"), portable().weights["head.bias"])
+        assert json.loads(opened.metadata()["config"]) == asdict(CONFIG)
+        np.testing.assert_array_equal(opened.get_tensor("head.bias"), model_file().weights["head.bias"])
 
 
 def test_every_truncation_is_refused(tmp_path: Path) -> None:
-    portable().save(tmp_path / "m.safetensors")
+    model_file().save(tmp_path / "m.safetensors")
     content = (tmp_path / "m.safetensors").read_bytes()
     for length in range(len(content)):
         (tmp_path / "m.safetensors").write_bytes(content[:length])
-        with pytest.raises(ValueError, match="truncated or not a safetensors file"):
+        with pytest.raises(FileError, match="truncated or not a safetensors file"):
             ModelFile.load(tmp_path / "m.safetensors")
 
 
 def test_a_flipped_bit_is_noticed(tmp_path: Path, figure: Figure) -> None:
-    """One in each byte of the file, whichever."""
+    """One random bit in each byte of the file."""
     file = tmp_path / "m.safetensors"
-    portable().save(file)
+    model_file().save(file)
     content, bits = file.read_bytes(), np.random.default_rng(0)
     for place in range(len(content)):
         flipped = bytearray(content)
         flipped[place] ^= 1 << int(bits.integers(8))
         file.write_bytes(flipped)
-        with pytest.raises(ValueError, match=r"m\.safetensors"):
+        with pytest.raises(FileError, match=r"m\.safetensors"):
             ModelFile.load(file)
     figure("bit flips noticed", len(content))
 
 
-def test_other_files_are_refused(tmp_path: Path) -> None:
+def test_files_of_other_programs_and_later_versions_are_refused(tmp_path: Path) -> None:
     file = tmp_path / "m.safetensors"
     save_file({"a": np.ones(2, dtype=np.float32)}, file)
-    with pytest.raises(ValueError, match="another program"):
+    with pytest.raises(FileError, match="another program"):
         ModelFile.load(file)
     save_file({"a": np.ones(2, dtype=np.float32)}, file, {"format": "chargen", "format_version": "99"})
-    with pytest.raises(ValueError, match="another version of chargen"):
+    with pytest.raises(FileError, match="another version of chargen"):
         ModelFile.load(file)
 
 
@@ -97,33 +109,81 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
         {"cell": ["gru"]},
         {"cell": "os.system"},
         {"vocab_size": 6},
+        {"vocab_size": None},
         {"_target_": "os.system"},
-        {"start_id": 5},
-        {"start_id": -1},
-        {"start_id": None},
-        {"start_id": [1]},
+        {"dropout": 2.0},
+        {"residual": 1},
     ],
     ids=str,
 )
-def test_settings_that_do_not_fit_the_weights_are_refused(forged: dict, tmp_path: Path) -> None:
-    portable(**forged).save(tmp_path / "m.safetensors")
-    with pytest.raises(ValueError, match="damaged or forged"):
+def test_settings_that_do_not_fit_the_weights_are_refused(forged: dict[str, Any], tmp_path: Path) -> None:
+    forge(tmp_path / "m.safetensors", config=json.dumps({**asdict(CONFIG), **forged}))
+    with pytest.raises(FileError, match="damaged or forged"):
         ModelFile.load(tmp_path / "m.safetensors")
 
 
-@pytest.mark.parametrize("part", ["settings", "notes"])
-@pytest.mark.parametrize("content", ["", "[1]", "null", "{", "[" * 100_000])
-def test_headers_that_are_not_ours_are_refused(part: str, content: str, tmp_path: Path) -> None:
-    good = portable()
-    header = {"format": "chargen", "tokenizer": "", "settings": json.dumps(good.settings)}
-    header |= {"notes": json.dumps(good.notes), "format_version": str(FORMAT_VERSION), part: content}
-    header["sha256"] = _digest(header, good.weights)
-    save_file(good.weights, tmp_path / "m.safetensors", header)
-    with pytest.raises(ValueError, match="damaged"):
+@pytest.mark.parametrize("start_id", [5, -1, None, [1], True, "1"], ids=str)
+def test_start_ids_outside_of_the_vocabulary_are_refused(start_id: Any, tmp_path: Path) -> None:
+    model_file(start_id=start_id).save(tmp_path / "m.safetensors")
+    with pytest.raises(FileError, match="damaged or forged"):
         ModelFile.load(tmp_path / "m.safetensors")
 
 
-def test_others_may_read_what_they_may_read_of_any_file(tmp_path: Path) -> None:
-    portable().save(tmp_path / "m.safetensors")
+@pytest.mark.parametrize("part", ["config", "metadata", "parts"])
+@pytest.mark.parametrize("content", ["", "[1]", "null", "{", "[" * 100_000, None])
+def test_headers_that_are_not_ours_are_refused(part: str, content: str | None, tmp_path: Path) -> None:
+    forge(tmp_path / "m.safetensors", **{part: content})
+    with pytest.raises(FileError, match="damaged"):
+        ModelFile.load(tmp_path / "m.safetensors")
+
+
+def test_a_model_file_has_the_permissions_of_any_file(tmp_path: Path) -> None:
+    model_file().save(tmp_path / "m.safetensors")
     (tmp_path / "plain").touch()
     assert (tmp_path / "m.safetensors").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+# ------------------------------------------------------------------------------- parts and versions
+
+
+def with_parts(**parts: Part) -> ModelFile:
+    good = model_file()
+    return ModelFile(good.weights, good.config, good.tokenizer, good.metadata, parts)
+
+
+def test_a_required_part_that_is_not_known_is_refused_by_name(tmp_path: Path) -> None:
+    tables = Part({"order": 3}, {"counts": np.arange(4)})
+    with_parts(ngrams=tables).save(tmp_path / "m.safetensors")
+    with pytest.raises(FileError, match=r"m\.safetensors needs ngrams, which this chargen does not know"):
+        ModelFile.load(tmp_path / "m.safetensors")
+
+
+def test_an_optional_part_that_is_not_known_is_ignored(tmp_path: Path) -> None:
+    with_parts(start_state=Part({}, {"h": np.ones(4)}, required=False)).save(tmp_path / "m.safetensors")
+    again = ModelFile.load(tmp_path / "m.safetensors")
+    assert again.parts == {}
+    assert again.weights.keys() == model_file().weights.keys()
+
+
+def test_a_known_part_loads_unchanged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chargen.storage.model_file.KNOWN_PARTS", frozenset({"ngrams"}))
+    with_parts(ngrams=Part({"order": 3}, {"counts": np.arange(4)})).save(tmp_path / "m.safetensors")
+    (part,) = ModelFile.load(tmp_path / "m.safetensors").parts.values()
+    assert (part.settings, part.required) == ({"order": 3}, True)
+    np.testing.assert_array_equal(part.arrays["counts"], np.arange(4))
+
+
+def test_arrays_that_belong_to_no_part_are_refused(tmp_path: Path) -> None:
+    good = model_file()
+    extra = {**good.weights, "ngrams/counts": np.arange(4).astype(np.float32)}
+    ModelFile(extra, good.config, good.tokenizer, good.metadata).save(tmp_path / "m.safetensors")
+    with pytest.raises(FileError, match="damaged or forged"):
+        ModelFile.load(tmp_path / "m.safetensors")
+
+
+def test_a_model_of_version_0_1_loads_and_writes() -> None:
+    model = ModelFile.load(OLD)
+    assert model.config == ModelConfig(16, "gru", 8, 2, 4, dropout=0.2, weight_dropout=0.2)
+    assert (model.start_id, model.metadata["updates"]) == (3, 60)
+    assert model.cleaning == {"normalize_newlines": False, "normalize_unicode": False, "min_count": 1}
+    assert len(TextGenerator(model).generate(max_length=20, seed=1)) == 20

@@ -1,4 +1,4 @@
-"""A local server that downloads are tried against."""
+"""A local HTTP server to test downloads against."""
 
 from __future__ import annotations
 
@@ -6,16 +6,23 @@ import hashlib
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
-from chargen.corpus.encoded import fetch
+from chargen.corpus.sources import fetch
 
 
 class Host(BaseHTTPRequestHandler):
-    """Serves `content`, whole or from where the client is; can break off in the middle."""
+    """Serve `content`, also from the middle on.
+
+    Attributes:
+        content: the bytes to serve.
+        breaks_after: break the connection after this many bytes of a response.
+        ranges: whether the server obeys the Range header.
+        asked: the Range header of each request.
+    """
 
     content = b""
     breaks_after: int | None = None
     ranges = True
-    asked: list[str | None] = []  # noqa: RUF012  # one list, reset by the fixture
+    asked: list[str | None] = []  # noqa: RUF012  # shared by all requests; the fixture gives each test a new list
 
     def do_GET(self) -> None:
         span = self.headers.get("Range")
@@ -30,6 +37,7 @@ class Host(BaseHTTPRequestHandler):
         pass
 
 
-def get(host: type[Host], target: Path, **changes) -> Path:
+def fetch_from(host: type[Host], target: Path, **changes) -> Path:
+    """Download the host's content to `target`; `changes` replace the expected size and SHA-256."""
     expected = {"size": len(host.content), "sha256": hashlib.sha256(host.content).hexdigest(), **changes}
     return fetch(host.url, target, **expected)

@@ -14,12 +14,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from chargen import corpus, portable, runs
+from chargen import portable, runs
 from chargen.cli.overrides import spell
-from chargen.config import ModelConfig, TrainConfig, read
+from chargen.config import CorpusConfig, ModelConfig, TrainConfig, read
+from chargen.corpus.encoded import load_corpus, load_encoded
 from chargen.corpus.tokenizer import Tokenizer
 from chargen.nn.model import CharRNN
-from chargen.sampling.generator import SamplingParams, TextGenerator
+from chargen.sampling.generator import TextGenerator
+from chargen.sampling.params import SamplingParams
 from chargen.storage.model_file import ModelFile
 from chargen.training.callbacks import CheckpointFiles
 from chargen.training.metrics import MetricsFile
@@ -88,9 +90,9 @@ def a_checkpoint() -> bytes:
 def reads_a_model(file: Path) -> None:
     """`chargen sample` and `chargen evaluate`."""
     found = ModelFile.load(file)
-    "".join(TextGenerator(found).write("ab白", length=40, choice=SamplingParams(top_p=0.9, min_p=0.01), seed=1))
+    TextGenerator(found).generate("ab白", max_length=40, params=SamplingParams(top_p=0.9, min_p=0.01), seed=1)
     ids = torch.zeros(1, 5, dtype=torch.int64)
-    CharRNN.from_model_file(found).nats(ids, ids)
+    CharRNN.from_model_file(found).cross_entropy(ids, ids)
 
 
 def reads_a_checkpoint(file: Path) -> None:
@@ -149,11 +151,12 @@ def reads_a_text(file: Path) -> None:
     how, content = file.read_bytes()[:1] or b"\0", file.read_bytes()[1:]
     kind = (".txt", ".jsonl", ".txt.gz", ".jsonl.gz")[how[0] & 3]
     unit, newlines, unicode = ("character", "byte")[how[0] >> 5 & 1], bool(how[0] >> 6 & 1), bool(how[0] >> 7)
-    cleaning = {"unit": unit, "normalize_newlines": newlines, "normalize_unicode": unicode}
     text = file.with_name("t" + kind)
     text.write_bytes(content)
+    config = CorpusConfig(name="t", path=str(text), encoding=ENCODINGS[how[0] >> 2 & 7], unit=unit,
+                          normalize_newlines=newlines, normalize_unicode=unicode)  # fmt: skip
     with tempfile.TemporaryDirectory(dir=file.parent) as folder:
-        found = corpus.prepare("t", Path(folder), path=str(text), encoding=ENCODINGS[how[0] >> 2 & 7], **cleaning)  # type: ignore[arg-type]
+        found = load_corpus(config, Path(folder))
     assert int(found.ids.max()) < found.tokenizer.vocab_size
     assert 0 < found.num_train < len(found.ids)
 
@@ -166,9 +169,9 @@ def reads_encoded(file: Path) -> None:
     (home / "manifest.json").write_bytes(manifest)
     (home / "ids.bin").write_bytes(ids)
     (home / "tokenizer.json").write_text(TOKENIZER.to_json(), encoding="utf-8")
-    found = corpus._load(home, "key")
+    found = load_encoded(home, "key")
     if found is not None:
-        np.asarray(found[0]).sum()
+        np.asarray(found.ids).sum()
 
 
 def reads_settings(file: Path) -> None:

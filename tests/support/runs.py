@@ -11,8 +11,8 @@ from lightning.pytorch import Callback, Trainer
 
 from chargen.corpus.encoded import Corpus
 from chargen.corpus.tokenizer import Tokenizer
-from chargen.training.callbacks import CheckpointFiles, CheckpointWriter
-from chargen.training.module import CharLanguageModel, Plan
+from chargen.training.checkpoints import CheckpointFiles, CheckpointWriter
+from chargen.training.module import CharLanguageModel
 from chargen.training.windows import TextDataModule
 
 B, T, V = 3, 5, 9
@@ -21,21 +21,23 @@ OPTIMIZER = dict(learning_rate=0.01, weight_decay=0.1, beta1=0.9, beta2=0.99, wa
 
 
 def corpus() -> Corpus:
+    """Random ids: the last window of a pass is shorter than the others, and two lanes are one character shorter."""
     ids = np.random.default_rng(0).integers(2, V, size=1 + B * (WINDOWS * T - 2) + 40).astype(np.uint8)
     return Corpus("random", ids, Tokenizer("abcdefg"), "0" * 64, 1, 1 + B * (WINDOWS * T - 2))
 
 
 def module_for(cell: str, total: int | None, **shape: Any) -> CharLanguageModel:
+    """A small module for `corpus()`, which trains for `total` updates."""
     torch.manual_seed(1)
     shape = {"num_layers": 2, "dropout": 0.3, **shape}
     model = dict(vocab_size=V, cell=cell, hidden_size=7, embedding_size=4, **shape)
-    module = CharLanguageModel(model, dict(OPTIMIZER), Tokenizer("abcdefg").to_json(), {})
-    module.plan = Plan(total)
+    module = CharLanguageModel(model, dict(OPTIMIZER), Tokenizer("abcdefg").to_json(), {"start_id": 2})
+    module.start_run(total)
     return module
 
 
 class Crash(Callback):
-    """The power goes at update `at`, behind the checkpoint of that update."""
+    """Breaks off at update `at`, after the checkpoint of that update."""
 
     def __init__(self, at: int) -> None:
         self.at = at
@@ -46,7 +48,7 @@ class Crash(Callback):
 
 
 class Watch(Callback):
-    """Writes down what every update reports."""
+    """Records what every update reports."""
 
     def __init__(self) -> None:
         self.seen: list[dict[str, float]] = []
@@ -55,10 +57,16 @@ class Watch(Callback):
         self.seen.append({**module.take_means(), "rate": module.learning_rate})
 
 
-def run(module: CharLanguageModel, folder: Path, *callbacks: Callback, resume: Path | None = None, **settings: Any):
+def run(
+    module: CharLanguageModel, folder: Path, *callbacks: Callback, resume: Path | None = None, **settings: Any
+) -> Trainer:
     """Trains to the module's last update."""
     defaults = dict(
-        max_steps=module.plan.total, max_epochs=-1, gradient_clip_val=0.3, num_sanity_val_steps=0, logger=False
+        max_steps=module.schedule.total_updates,
+        max_epochs=-1,
+        gradient_clip_val=0.3,
+        num_sanity_val_steps=0,
+        logger=False,
     )
     settings = {**defaults, **settings}
     trainer = Trainer(

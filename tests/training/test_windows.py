@@ -10,14 +10,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chargen.training.windows import IGNORED, Lanes, WindowLoader
+from chargen.training.windows import IGNORE_INDEX, Lanes, WindowLoader
 
 
 def rejoined(lanes: Lanes) -> tuple[list[list[int]], list[list[int]]]:
     """Inputs and targets of every lane, windows joined, what is ignored left out."""
     batches = list(lanes)
     inputs, targets = (torch.cat([batch[part] for batch in batches], dim=1) for part in (0, 1))
-    kept = targets != IGNORED
+    kept = targets != IGNORE_INDEX
     return [row[keep].tolist() for row, keep in zip(inputs, kept, strict=True)], [
         row[keep].tolist() for row, keep in zip(targets, kept, strict=True)
     ]
@@ -85,7 +85,7 @@ def test_ranks_share_the_lanes(num_ranks: int) -> None:
         one = Lanes(ids, 4, 6).window(together)
         assert torch.equal(torch.cat([share.inputs for share in shares]), one.inputs)
         assert torch.equal(torch.cat([share.targets for share in shares]), one.targets)
-        assert {share.num_targets for share in shares} == {int((one.targets != IGNORED).sum())}
+        assert {share.num_targets for share in shares} == {int((one.targets != IGNORE_INDEX).sum())}
 
 
 def test_mistakes() -> None:

@@ -23,11 +23,11 @@ import torch
 from conftest import FIGURES, Launch
 from safetensors import safe_open
 from safetensors.torch import save_file
-from support.hosts import Host, get
+from support.hosts import Host, fetch_from
 from support.models import TEXT, TINY, write_model
 
-from chargen.corpus.encoded import _NoDowngrade, fetch
-from chargen.corpus.tokenizer import MOST_JSON, Tokenizer
+from chargen.corpus.sources import SecureRedirectHandler, fetch
+from chargen.corpus.tokenizer import MAX_JSON_LENGTH, Tokenizer
 from chargen.storage.atomic import add_checksum, atomic_write, folder_lock, open_no_follow
 from chargen.storage.model_file import ESTIMATE, FORMAT_VERSION, ModelFile, _digest
 
@@ -636,7 +636,7 @@ def test_names_in_an_archive_lead_nowhere(name: str, away: Path) -> None:
 @pytest.mark.parametrize(
     ("members", "message"),
     [
-        ([("x", bytes(10_000_000))], "more than 100 times its size comes out of it"),
+        ([("x", bytes(10_000_000))], "it unpacks to more than 100 times its size"),
         ([("a", b"1"), ("b", b"2")], "not a zip archive of one file"),
         ([], "not a zip archive of one file"),
     ],
@@ -659,14 +659,14 @@ def test_links_in_the_folder_of_downloads(host: type[Host], away: Path) -> None:
     (away / "precious").write_text("mine")
     (away / "data").mkdir()
     (away / "data" / "x.txt.part").symlink_to("../precious")
-    with pytest.raises(ValueError, match=r"cannot fetch x\.txt .*it is a link to another file"):
-        get(host, away / "data" / "x.txt")
+    with pytest.raises(ValueError, match=r"cannot fetch x\.txt .*it is a symbolic link: remove it"):
+        fetch_from(host, away / "data" / "x.txt")
     assert len(host.asked) == 1
     assert (away / "precious").read_text() == "mine"
     (away / "data" / "x.txt").symlink_to("../precious")
     digest = hashlib.sha256(b"mine").hexdigest()
     assert fetch("https://example.org/x", away / "data" / "x.txt", 4, digest).read_text() == "mine"
-    with pytest.raises(ValueError, match="is not the file that is expected"):
+    with pytest.raises(ValueError, match="is not the expected file"):
         fetch("https://example.org/x", away / "data" / "x.txt", 4, "0" * 64)
 
 
@@ -709,7 +709,7 @@ def test_a_tokenizer_of_another_size_is_refused(chargen: Chargen, away: Path) ->
 
 def test_a_tokenizer_of_endless_length_is_not_read() -> None:
     with pytest.raises(ValueError, match=r"longer than one of all of Unicode"):
-        Tokenizer.from_json(" " * (MOST_JSON + 1))
+        Tokenizer.from_json(" " * (MAX_JSON_LENGTH + 1))
 
 
 def test_a_tokenizer_of_ten_million_entries_is_not_read() -> None:
@@ -729,7 +729,7 @@ def test_a_header_that_claims_more_than_there_is(chargen: Chargen, away: Path) -
 
 def test_https_does_not_lead_to_http() -> None:
     request = urllib.request.Request("https://example.org/corpus.zip")
-    handler = _NoDowngrade()
-    with pytest.raises(OSError, match=r"it leads from https to http://example\.org/"):
+    handler = SecureRedirectHandler()
+    with pytest.raises(OSError, match=r"it redirects from https to http://example\.org/"):
         handler.redirect_request(request, None, 302, "Found", {}, "http://example.org/corpus.zip")
     assert handler.redirect_request(request, None, 302, "Found", {}, "https://example.org/other.zip") is not None

@@ -1,8 +1,10 @@
-"""Symbols by number: those of a text, how often each comes, and their ids from a table.
+"""Text as arrays of code points: decode UTF-8, count code points, look up their ids.
 
-Symbols are characters or bytes; their numbers are code points, or the bytes themselves. `decode_utf8`,
-`count` and `look_up` are compiled where the kernels are there. Their twins, which end in `_plainly`,
-are what they compute: Python's own decoder, `numpy.bincount` and `numpy.take`.
+`decode_utf8`, `count_code_points` and `look_up` run compiled code if the kernels are available. Each has a reference
+implementation with the suffix `_reference`, built from Python's decoder, `numpy.bincount` and `numpy.take`, that
+returns the same result.
+
+In the byte unit, bytes take the place of code points: values from 0 to 255.
 """
 
 from __future__ import annotations
@@ -17,20 +19,27 @@ from chargen import native
 
 NUM_CODE_POINTS = sys.maxunicode + 1
 
-_PICTURES = {code: 0x2400 + code for code in range(0x20) if chr(code) not in "\n\t"}
-_PICTURES |= {0x7F: 0x2421, **dict.fromkeys(range(0x80, 0xA0), 0xFFFD)}
+_VISIBLE = {code: 0x2400 + code for code in range(0x20) if chr(code) not in "\n\t"}  # Unicode's control pictures
+_VISIBLE |= {0x7F: 0x2421, **dict.fromkeys(range(0x80, 0xA0), 0xFFFD)}
 
 
 def printable(text: str) -> str:
-    """A text as a terminal may see it: control characters, which would steer it, become pictures of themselves."""
-    return text.translate(_PICTURES)
+    """Replace control characters by visible ones, so that the text cannot steer a terminal."""
+    return text.translate(_VISIBLE)
 
 
 def code_points_of(symbols: str | bytes, errors: str = "surrogatepass") -> np.ndarray:
-    """Code points or bytes of `symbols`: (N,) uint8 where all are ASCII or bytes, else uint32.
+    """Return the code points of a string, or the values of bytes.
+
+    Args:
+        symbols: a string or bytes, N symbols.
+        errors: what to do with lone surrogates, as in `str.encode`: `surrogatepass` or `strict`.
+
+    Returns:
+        (N,) uint8 for bytes and for ASCII text, otherwise uint32.
 
     Raises:
-        UnicodeEncodeError: there is a lone surrogate, and `errors` is `strict`.
+        UnicodeEncodeError: `errors` is `strict`, and the string contains a lone surrogate.
     """
     if isinstance(symbols, str) and not symbols.isascii():
         return np.frombuffer(symbols.encode("utf-32-le", errors), dtype=np.uint32)
@@ -38,86 +47,86 @@ def code_points_of(symbols: str | bytes, errors: str = "surrogatepass") -> np.nd
 
 
 class Utf8Decoder(codecs.BufferedIncrementalDecoder):
-    """An incremental decoder like those of `codecs`, from UTF-8 to numbers instead of text."""
+    """An incremental decoder with the interface of `codecs`; it returns arrays of code points instead of strings."""
 
     def _buffer_decode(self, input: bytes, errors: str, final: bool) -> tuple[np.ndarray, int]:  # type: ignore[override]
         return decode_utf8(input, final)
 
 
-def decode_utf8(text: bytes, final: bool = True) -> tuple[np.ndarray, int]:
-    """Numbers of the characters of `text`, and of how many bytes.
+def decode_utf8(data: bytes, final: bool = True) -> tuple[np.ndarray, int]:
+    """Decode UTF-8 into code points. Return them and the number of bytes consumed.
 
     Args:
-        text: UTF-8.
-        final: whether it ends here; if not, a character that is cut off at the end is left there.
+        data: the bytes to decode.
+        final: whether `data` is the end of the text. If it is not, an incomplete character at its end is not consumed.
 
     Returns:
-        (N,) uint8 where all are ASCII, else uint32; and all bytes, but for those that are left.
+        (N,) code points, uint8 if all of them are ASCII, otherwise uint32; and the number of bytes consumed.
 
     Raises:
-        UnicodeDecodeError: it is not what Python decodes.
+        UnicodeDecodeError: the data is not valid UTF-8; the error is the one that Python's decoder raises.
     """
     kernels = native.library()
-    if kernels is None or text.isascii():
-        return decode_utf8_reference(text, final)
-    numbers, num_read = np.empty(len(text), dtype=np.uint32), c_int64()
-    length = kernels.chargen_decode(text, len(text), numbers.ctypes.data, byref(num_read))
-    if length < 0 or (final and num_read.value < len(text)):
-        return decode_utf8_reference(text, final)  # which says where
-    return numbers[:length], num_read.value
+    if kernels is None or data.isascii():
+        return decode_utf8_reference(data, final)
+    code_points, num_bytes = np.empty(len(data), dtype=np.uint32), c_int64()
+    length = kernels.chargen_decode(data, len(data), code_points.ctypes.data, byref(num_bytes))
+    if length < 0 or (final and num_bytes.value < len(data)):
+        return decode_utf8_reference(data, final)  # raises the error with its position
+    return code_points[:length], num_bytes.value
 
 
-def decode_utf8_reference(text: bytes, final: bool = True) -> tuple[np.ndarray, int]:
-    """`decode_utf8`, defined."""
-    if text.isascii():
-        return code_points_of(text), len(text)
-    characters, num_read = codecs.utf_8_decode(text, "strict", final)
-    return code_points_of(characters), num_read
+def decode_utf8_reference(data: bytes, final: bool = True) -> tuple[np.ndarray, int]:
+    """Reference implementation of `decode_utf8`."""
+    if data.isascii():
+        return code_points_of(data), len(data)
+    text, num_bytes = codecs.utf_8_decode(data, "strict", final)
+    return code_points_of(text), num_bytes
 
 
-def count(numbers: np.ndarray, counts: np.ndarray) -> None:
-    """Adds to `counts[x]` how often `x` is among `numbers`.
+def count_code_points(code_points: np.ndarray, counts: np.ndarray) -> None:
+    """Add the number of occurrences of each code point to `counts`, in place.
 
     Args:
-        numbers: (N,) uint8 or uint32, each a place of `counts`.
+        code_points: (N,) uint8 or uint32, each below `NUM_CODE_POINTS`.
         counts: (NUM_CODE_POINTS,) int64.
     """
     kernels = native.library()
     if kernels is None:
-        count_reference(numbers, counts)
+        count_code_points_reference(code_points, counts)
         return
     assert counts.shape == (NUM_CODE_POINTS,)
     assert counts.dtype == np.int64
-    kernels.chargen_count(numbers.ctypes.data, numbers.itemsize, len(numbers), counts.ctypes.data)
+    kernels.chargen_count(code_points.ctypes.data, code_points.itemsize, len(code_points), counts.ctypes.data)
 
 
-def count_reference(numbers: np.ndarray, counts: np.ndarray) -> None:
-    """`count`, defined."""
-    seen = np.bincount(numbers)
-    counts[: len(seen)] += seen
+def count_code_points_reference(code_points: np.ndarray, counts: np.ndarray) -> None:
+    """Reference implementation of `count_code_points`."""
+    occurrences = np.bincount(code_points)
+    counts[: len(occurrences)] += occurrences
 
 
-def look_up(numbers: np.ndarray, table: np.ndarray) -> np.ndarray:
-    """The rows of `table` that `numbers` name; its last row stands for all beyond.
+def look_up(code_points: np.ndarray, table: np.ndarray) -> np.ndarray:
+    """Return the entry of `table` for each code point; a code point beyond the table gets the last entry.
 
     Args:
-        numbers: (N,) uint8 or uint32.
-        table: (rows,) uint8, uint16 or uint32.
+        code_points: (N,) uint8 or uint32.
+        table: (M,) uint8, uint16 or uint32.
 
     Returns:
-        (N,), of the type of `table`.
+        (N,), with the dtype of `table`.
     """
     kernels = native.library()
     if kernels is None:
-        return look_up_reference(numbers, table)
-    ids = np.empty(len(numbers), dtype=table.dtype)
+        return look_up_reference(code_points, table)
+    ids = np.empty(len(code_points), dtype=table.dtype)
     kernels.chargen_look_up(
-        numbers.ctypes.data, numbers.itemsize, len(numbers),
+        code_points.ctypes.data, code_points.itemsize, len(code_points),
         table.ctypes.data, table.itemsize, len(table), ids.ctypes.data,
     )  # fmt: skip
     return ids
 
 
-def look_up_reference(numbers: np.ndarray, table: np.ndarray) -> np.ndarray:
-    """`look_up`, defined."""
-    return table.take(numbers, mode="clip")
+def look_up_reference(code_points: np.ndarray, table: np.ndarray) -> np.ndarray:
+    """Reference implementation of `look_up`."""
+    return table.take(code_points, mode="clip")

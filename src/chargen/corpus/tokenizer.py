@@ -1,16 +1,14 @@
-"""Characters to ids and back, without loss, over `tokenizers`.
+"""A tokenizer of single characters or bytes, without loss, in the file format of the `tokenizers` package.
 
-The vocabulary is the sorted characters of a text behind two ids of our own: 0 for a character that
-is not known and 1 for the end of an article. Neither can be spelled: their names have several
-characters, and every piece of text the tokenizer sees is a single one.
+The vocabulary is two special ids, 0 for unknown characters and 1 for the end of an article, followed by the sorted
+symbols of a text. No text can spell the special ids: their names have several characters, and a symbol has one.
 
-`library` is the whole tokenizer as that package knows it, and `tokenizer.json` is its file. Bulk
-encoding goes through a table by code point built from the same vocabulary, for one long string
-costs the library hundreds of bytes per character.
+`Tokenizer.library` is the same tokenizer as an object of the `tokenizers` package, and `tokenizer.json` is its file.
+`Tokenizer` itself encodes with a table indexed by code point, because the package needs hundreds of bytes of memory for
+each character of a long string.
 
-In the byte unit a symbol is a byte. In the vocabulary it stands as the character U+0000 to U+00FF of
-that number, and in the file as the visible one that the byte-level alphabet of Radford et al. 2019
-gives it.
+In the byte unit a symbol is a byte. It is kept as the character U+0000 to U+00FF with its value, and written to the
+file as the visible character of the byte-level alphabet of GPT-2 (Radford et al. 2019).
 """
 
 from __future__ import annotations
@@ -25,42 +23,46 @@ from tokenizers import Tokenizer as Library
 from tokenizers import decoders, models, pre_tokenizers
 
 from chargen.corpus.code_points import NUM_CODE_POINTS, code_points_of, look_up
+from chargen.errors import FileError
 
 UNKNOWN_ID, END_ID = 0, 1
 UNKNOWN, END = "[UNK]", "[END]"
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
-MOST_JSON = 64 << 20
-"""Characters of a tokenizer.json; one of all 1.1 million code points has 30 million."""
+MAX_JSON_LENGTH = 64 << 20
+"""Characters of a `tokenizer.json`, at most. The file of all 1.1 million code points has 30 million."""
 
-MOST_ENTRIES = NUM_CODE_POINTS + 1000
-"""Colons in it: one for every code point, and what stands around them."""
+MAX_JSON_COLONS = NUM_CODE_POINTS + 1000
+"""Colons in a `tokenizer.json`, at most: one for each code point, and those around the vocabulary."""
 
 Unit = Literal["character", "byte"]
 
 
 def _byte_alphabet() -> list[str]:
-    """The visible character that stands for each byte: itself where it is one, else the next from U+0100 on."""
+    """Return the character that stands for each byte: itself if it is visible, otherwise the next from U+0100 on."""
     visible = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
-    hidden = iter(range(0x100, 0x200))
-    return [chr(byte if byte in visible else next(hidden)) for byte in range(0x100)]
+    substitutes = iter(range(0x100, 0x200))
+    return [chr(byte if byte in visible else next(substitutes)) for byte in range(0x100)]
 
 
 BYTE_ALPHABET = _byte_alphabet()
 
 
 class Tokenizer:
-    """Ids for the symbols of a text: characters, or bytes that stand as characters U+0000 to U+00FF.
+    """Convert text to ids and back: one id per character, or per byte of its UTF-8.
 
     Args:
-        symbols: the known symbols, in any order; ids follow their code points.
+        symbols: the known symbols in any order, each a single character; a byte is the character with its value. Ids
+            follow the order of code points.
         unit: `character` or `byte`.
 
     Attributes:
+        symbols: the known symbols, sorted.
+        unit: `character` or `byte`.
         dtype: the smallest unsigned integer that holds every id.
 
     Raises:
-        ValueError: a symbol is not a single character, or not a byte in the byte unit.
+        ValueError: a symbol is not a single character, or in the byte unit, not a byte.
     """
 
     def __init__(self, symbols: Iterable[str], unit: Unit = "character") -> None:
@@ -69,30 +71,38 @@ class Tokenizer:
         if any(len(symbol) != 1 for symbol in self.symbols):
             raise ValueError("a symbol of the vocabulary is not a single character")
         if unit == "byte" and any(symbol > "\xff" for symbol in self.symbols):
-            raise ValueError("a symbol of a byte vocabulary lies beyond 255")
+            raise ValueError("a symbol of a byte vocabulary is greater than 255")
         first = END_ID + 1
         self.dtype = np.min_scalar_type(self.vocab_size - 1)
-        self._table = np.zeros(ord(max(self.symbols, default="\0")) + 2, dtype=self.dtype)  # the last row: beyond
+        # The last entry, UNKNOWN_ID, stands for all code points beyond the table.
+        self._table = np.zeros(ord(max(self.symbols, default="\0")) + 2, dtype=self.dtype)
         self._table[[ord(symbol) for symbol in self.symbols]] = np.arange(first, first + len(self.symbols))
 
     @property
     def vocab_size(self) -> int:
-        """V: the symbols, the unknown and the end of an article."""
+        """V: the number of symbols and the two special ids."""
         return len(self.symbols) + 2
 
     # ------------------------------------------------------------------ text and ids
 
     def encode(self, text: str) -> np.ndarray:
-        """Ids of `text`, int64, one per character or per byte; 0 where a symbol is not known."""
+        """Return the ids of `text`, (N,) int64, one per character or per byte; `UNKNOWN_ID` for unknown symbols."""
         symbols = text if self.unit == "character" else text.encode("utf-8", "surrogateescape")
-        return self.encode_numbers(code_points_of(symbols)).astype(np.int64)
+        return self.encode_code_points(code_points_of(symbols)).astype(np.int64)
 
-    def encode_numbers(self, numbers: np.ndarray) -> np.ndarray:
-        """Ids, of `dtype`, of symbols that are numbers already: (N,) code points or bytes, uint8 or uint32."""
-        return look_up(numbers, self._table)
+    def encode_code_points(self, code_points: np.ndarray) -> np.ndarray:
+        """Return the ids of code points or bytes.
+
+        Args:
+            code_points: (N,) uint8 or uint32.
+
+        Returns:
+            (N,), of the tokenizer's `dtype`.
+        """
+        return look_up(code_points, self._table)
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of `ids`: unknown becomes U+FFFD, the end of an article becomes nothing.
+        """Return the text of `ids`. `UNKNOWN_ID` becomes U+FFFD, and `END_ID` an empty string.
 
         Raises:
             IndexError: an id is not below `vocab_size`.
@@ -101,23 +111,26 @@ class Tokenizer:
         return "".join(map(decoder.decode, ids)) + decoder.flush()
 
     def to_bytes(self, ids: np.ndarray) -> bytes:
-        """What a file of these ids would hold: bytes as they were, characters in UTF-8, an article's end as NUL."""
+        """Return the bytes of a file with these ids: raw bytes, or characters in UTF-8.
+
+        `END_ID` becomes NUL. `UNKNOWN_ID` becomes U+FFFD, or in the byte unit a question mark.
+        """
         spelled = np.array(["\ufffd" if self.unit == "character" else "?", "\0", *self.symbols], dtype=object)
         return "".join(spelled[ids].tolist()).encode("utf-8" if self.unit == "character" else "latin-1")
 
     def decoder(self) -> StreamDecoder:
-        """Decodes one id at a time: a character of several bytes comes out when it is complete."""
+        """Return a decoder that takes one id at a time."""
         return StreamDecoder(self)
 
     def unknown(self, text: str) -> list[str]:
-        """The characters of `text` that the vocabulary lacks, each once, in the order they come."""
+        """Return the characters of `text` with an unknown symbol, each once, in the order of their first occurrence."""
         return [character for character in dict.fromkeys(text) if UNKNOWN_ID in self.encode(character)]
 
-    # ------------------------------------------------------------------ the library
+    # ------------------------------------------------------------------ file
 
     @property
     def vocabulary(self) -> dict[str, int]:
-        """The id of every symbol, as they are spelled in the file."""
+        """The id of each symbol and special name, with the symbols as `tokenizer.json` spells them."""
         spelled = self.symbols if self.unit == "character" else [BYTE_ALPHABET[ord(s)] for s in self.symbols]
         ids = {symbol: END_ID + 1 + rank for rank, symbol in enumerate(spelled)}
         return {UNKNOWN: UNKNOWN_ID, END: END_ID, **ids}
@@ -137,45 +150,53 @@ class Tokenizer:
         return library
 
     def to_json(self) -> str:
-        """The content of `tokenizer.json`, readable by the `tokenizers` package alone."""
+        """Return the content of `tokenizer.json`, which the `tokenizers` package reads on its own."""
         return self.library.to_str()
 
     @staticmethod
     def from_json(content: str) -> Tokenizer:
-        """Reads what `to_json` wrote.
+        """Read the content of a `tokenizer.json`.
 
         Raises:
-            ValueError: it is no tokenizer of single characters.
+            FileError: `to_json` does not write such a file.
         """
-        if len(content) > MOST_JSON or content.count(":") > MOST_ENTRIES:
-            raise ValueError("not a tokenizer.json: it is longer than one of all of Unicode would be")
-        try:  # read as data: the package panics over, or builds at length, what chargen never writes
+        if len(content) > MAX_JSON_LENGTH or content.count(":") > MAX_JSON_COLONS:
+            raise FileError("not a tokenizer.json of chargen: it is longer than one of all of Unicode")
+        try:  # parsed here, because the package panics on some files and spends minutes on others
             file = json.loads(content)
             kind, vocabulary, decoder = file["model"]["type"], file["model"]["vocab"], file["decoder"]["type"]
             if kind != "WordLevel" or not isinstance(vocabulary, dict):
                 raise TypeError
         except (ValueError, LookupError, TypeError, RecursionError):
-            raise ValueError("not a tokenizer.json of chargen") from None
+            raise FileError("not a tokenizer.json of chargen") from None
         spelled: Iterable[str] = vocabulary.keys() - {UNKNOWN, END}
         unit: Unit = "character" if decoder == "Fuse" else "byte"
         if unit == "byte":
             byte_of = {character: chr(byte) for byte, character in enumerate(BYTE_ALPHABET)}
             spelled = [byte_of.get(symbol, symbol) for symbol in spelled]
-        tokenizer = Tokenizer(spelled, unit)
+        try:
+            tokenizer = Tokenizer(spelled, unit)
+            "".join(tokenizer.symbols).encode()  # fails on lone surrogates
+        except ValueError as error:
+            raise FileError(f"not a tokenizer.json of chargen: {error}") from None
         if tokenizer.vocabulary != vocabulary:
-            raise ValueError("tokenizer.json does not number its characters as chargen does")
+            raise FileError("not a tokenizer.json of chargen: its symbols are not numbered in order")
         return tokenizer
 
 
 class StreamDecoder:
-    """Ids to text, one at a time."""
+    """Decode one id at a time.
+
+    Args:
+        tokenizer: the tokenizer of the ids.
+    """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._symbols = tokenizer.symbols
         self._bytes = codecs.getincrementaldecoder("utf-8")("replace") if tokenizer.unit == "byte" else None
 
     def decode(self, id: int) -> str:
-        """The text that `id` completes: a character, or nothing yet."""
+        """Return the text that `id` completes: "" until the last byte of a character of several bytes."""
         if id == END_ID:
             return self.flush()
         if id == UNKNOWN_ID:
@@ -184,7 +205,7 @@ class StreamDecoder:
         return symbol if self._bytes is None else self._bytes.decode(symbol.encode("latin-1"))
 
     def flush(self) -> str:
-        """What an unfinished character leaves: U+FFFD, or nothing."""
+        """Forget an incomplete character. Return U+FFFD if there was one, otherwise ""."""
         if self._bytes is None:
             return ""
         rest = self._bytes.decode(b"", final=True)

@@ -1,1 +1,7 @@
-"""How well a text is predicted, and how much of it was copied."""
+"""How well a model predicts a text, and how much of a generated text is copied.
+
+- `score`: nats per character by protocols A (windowed) and B (streaming).
+- `dynamic`: nats per character by protocol C (dynamic evaluation).
+- `baselines`: nats per character of models without a network.
+- `novelty`: runs of characters that a generated text shares with the training text.
+"""

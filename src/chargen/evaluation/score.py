@@ -1,10 +1,11 @@
-"""Nats and bits per character of a text under a model.
+"""Nats and bits per character of a text under a model, by protocols A and B.
 
-- Protocol A, windowed: windows of 256 characters that do not overlap, zero state at each start.
-- Protocol B, streaming: the state is carried from the first character to the last, in one lane, so
-  that the score depends on no batch. This is the headline.
+- Protocol A, windowed: the text is cut into windows of 256 characters, and the state is zero at the start of each one.
+- Protocol B, streaming: one lane reads the text from the first character to the last and carries the state all the
+  way. The score does not depend on a batch size. It is the score that chargen reports first.
 
-Both score every character once, given all characters before it that the protocol lets it see.
+Both protocols score every character once.
+
 Dimensions: B windows side by side, T ticks, N characters.
 """
 
@@ -17,23 +18,25 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from chargen.errors import TextError
 from chargen.nn.model import CharRNN, States
 
-WINDOW = 256
-"""Characters of protocol A's windows."""
+WINDOW_SIZE = 256
+"""The number of characters in a window of protocol A."""
 
-_AT_ONCE = 16  # windows side by side, or in a row
+_WINDOWS_PER_CALL = 16  # protocol A scores them side by side, protocol B one after the other
+
 Advance = Callable[[int], None]
-"""Told how many characters have been scored since it was last told."""
+"""A progress callback. It receives the number of characters that were scored since the last call."""
 
 
 @dataclass(frozen=True)
 class Score:
-    """A mean over characters.
+    """The mean loss over the characters of a text.
 
     Attributes:
-        nats_per_char: mean of -ln p.
-        characters: how many were scored.
+        nats_per_char: the mean of -ln p.
+        characters: the number of characters that were scored.
     """
 
     nats_per_char: float
@@ -41,62 +44,67 @@ class Score:
 
     @property
     def bits_per_char(self) -> float:
-        """Mean of -log2 p."""
+        """The mean of -log2 p."""
         return self.nats_per_char / math.log(2)
 
 
 def score_streaming(model: CharRNN, ids: np.ndarray, advance: Advance = lambda _: None) -> Score:
-    """Protocol B.
+    """Score a text by protocol B.
 
     Args:
-        model: in any mode; it is read in evaluation mode.
-        ids: (N+1,): the first is context, the N behind it are scored.
-        advance: for a progress bar.
-
-    Returns:
-        The mean over N characters.
+        model: evaluated without dropout; its training mode is left as it is.
+        ids: (N+1,) integer. The first character is context, the N after it are scored.
+        advance: progress callback.
 
     Raises:
-        ValueError: there is nothing to score.
+        TextError: there is no character to score.
     """
     require_text(ids)
+    size = WINDOW_SIZE * _WINDOWS_PER_CALL
     nats, states = 0.0, None
-    for begin in range(0, len(ids) - 1, WINDOW * _AT_ONCE):
-        piece = ids[begin : begin + WINDOW * _AT_ONCE + 1]
-        scored, states = _nats(model, piece[None, :-1], piece[None, 1:], states)
-        nats += scored
+    for begin in range(0, len(ids) - 1, size):
+        piece = ids[begin : begin + size + 1]
+        piece_nats, states = _sum_nats(model, piece[None, :-1], piece[None, 1:], states)
+        nats += piece_nats
         advance(len(piece) - 1)
     return Score(nats / (len(ids) - 1), len(ids) - 1)
 
 
 def score_windowed(model: CharRNN, ids: np.ndarray, advance: Advance = lambda _: None) -> Score:
-    """Protocol A; arguments and result as those of `score_streaming`."""
+    """Score a text by protocol A.
+
+    Arguments, result and errors are those of `score_streaming`. A last, shorter window is scored as well.
+    """
     require_text(ids)
-    whole = (len(ids) - 1) // WINDOW * WINDOW
-    inputs, targets = ids[:whole].reshape(-1, WINDOW), ids[1 : whole + 1].reshape(-1, WINDOW)
+    end = (len(ids) - 1) // WINDOW_SIZE * WINDOW_SIZE  # of the last full window
+    inputs, targets = ids[:end].reshape(-1, WINDOW_SIZE), ids[1 : end + 1].reshape(-1, WINDOW_SIZE)
     nats = 0.0
-    for begin in range(0, len(inputs), _AT_ONCE):
-        rows = slice(begin, begin + _AT_ONCE)
-        nats += _nats(model, inputs[rows], targets[rows], None)[0]
+    for begin in range(0, len(inputs), _WINDOWS_PER_CALL):
+        rows = slice(begin, begin + _WINDOWS_PER_CALL)
+        nats += _sum_nats(model, inputs[rows], targets[rows], None)[0]
         advance(inputs[rows].size)
-    if whole < len(ids) - 1:
-        nats += _nats(model, ids[None, whole:-1], ids[None, whole + 1 :], None)[0]
-        advance(len(ids) - 1 - whole)
+    if end < len(ids) - 1:
+        nats += _sum_nats(model, ids[None, end:-1], ids[None, end + 1 :], None)[0]
+        advance(len(ids) - 1 - end)
     return Score(nats / (len(ids) - 1), len(ids) - 1)
 
 
 def require_text(ids: np.ndarray) -> None:
-    """Raises ValueError where there is nothing to score."""
+    """Check that there is a character to score after the one of context.
+
+    Raises:
+        TextError: there is none.
+    """
     if len(ids) < 2:
-        raise ValueError("there is no text to score: give at least one character")
+        raise TextError("there is no text to score: give at least one character")
 
 
 @torch.no_grad()
-def _nats(model: CharRNN, inputs: np.ndarray, targets: np.ndarray, states: States | None) -> tuple[float, States]:
-    """The sum of -ln p over targets (B, T), and the states behind them."""
-    training, device = model.training, model.head.weight.device
+def _sum_nats(model: CharRNN, inputs: np.ndarray, targets: np.ndarray, states: States | None) -> tuple[float, States]:
+    """Return the sum of -ln p over targets (B, T), and the states after them."""
+    was_training, device = model.training, model.head.weight.device
     model.eval()
-    ids, wanted = (torch.from_numpy(part.astype(np.int64)).to(device) for part in (inputs, targets))
-    nats, states = model.nats(ids, wanted, states)
-    model.train(training)
+    ids, target_ids = (torch.from_numpy(part.astype(np.int64)).to(device) for part in (inputs, targets))
+    nats, states = model.cross_entropy(ids, target_ids, states)
+    model.train(was_training)
     return nats.item(), states

@@ -1,1 +1,5 @@
-"""What a text holds and what a run did: reports and figures."""
+"""Reports and figures about texts and runs.
+
+- `text_profile`: what a text contains, before training on it.
+- `figures`: draw learning curves.
+"""

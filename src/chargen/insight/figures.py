@@ -1,4 +1,4 @@
-"""Figures from plain arrays. The only module that knows matplotlib."""
+"""Draw learning curves from plain arrays. No other module imports matplotlib."""
 
 from __future__ import annotations
 
@@ -8,63 +8,64 @@ from pathlib import Path
 import matplotlib
 
 matplotlib.use("Agg")
-from matplotlib import pyplot as plt  # after the backend is chosen
+from matplotlib import pyplot as plt  # imported after the backend is set
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-TRAIN, VALIDATION, RATE = "#9ecae1", "#d94801", "#bdbdbd"
+TRAIN_COLOR, VALIDATION_COLOR, RATE_COLOR = "#9ecae1", "#d94801", "#bdbdbd"
+RUN_COLORS = (VALIDATION_COLOR, "#756bb1", "#31a354")
 
 Points = tuple[Sequence[float], Sequence[float]]
-"""x and y."""
+"""The x and y coordinates of points."""
 
 
 def learning_curve(path: Path, title: str, train: Points, validation: Points, rate: Points) -> None:
-    """Nats per character over seconds, training and held-out, with the learning rate behind them.
+    """Draw the loss of a run over time, for training windows and held-out text, and its learning rate behind them.
 
     Args:
-        path: of the picture; its suffix decides the format.
-        title: above it.
-        train: seconds and nats per character of training windows.
-        validation: the same of the held-out text.
-        rate: seconds and learning rate.
+        path: the picture to write; its suffix sets the format.
+        title: the title of the picture.
+        train: seconds, and nats per character of training windows.
+        validation: seconds, and nats per character of the held-out text.
+        rate: seconds, and learning rate; drawn without a scale.
     """
     figure, axis = plt.subplots(figsize=(7.2, 4.2), dpi=150)
     behind = axis.twinx()
-    behind.fill_between(rate[0], rate[1], color=RATE, alpha=0.25, linewidth=0)
+    behind.fill_between(rate[0], rate[1], color=RATE_COLOR, alpha=0.25, linewidth=0)
     behind.set_ylim(0, max(rate[1], default=1.0) * 3.5)
     behind.set_yticks([])
     axis.set_zorder(behind.get_zorder() + 1)
     axis.patch.set_visible(False)
-    axis.plot(*train, color=TRAIN, linewidth=1.4, label="training windows")
-    axis.plot(*validation, color=VALIDATION, linewidth=1.8, marker="o", markersize=4, label="held-out text")
-    axis.fill_between([], [], color=RATE, alpha=0.25, label="learning rate (no scale)")
+    axis.plot(*train, color=TRAIN_COLOR, linewidth=1.4, label="training windows")
+    axis.plot(*validation, color=VALIDATION_COLOR, linewidth=1.8, marker="o", markersize=4, label="held-out text")
+    axis.fill_between([], [], color=RATE_COLOR, alpha=0.25, label="learning rate (no scale)")
     if len(validation[1]):
-        best = min(zip(validation[1], validation[0], strict=True))
+        nats, seconds = min(zip(validation[1], validation[0], strict=True))
         axis.annotate(
-            f"{best[0]:.3f} nats",
-            (best[1], best[0]),
+            f"{nats:.3f} nats",
+            (seconds, nats),
             xytext=(-6, 14),
             textcoords="offset points",
             ha="right",
-            color=VALIDATION,
+            color=VALIDATION_COLOR,
         )
     behind.spines[["top", "right"]].set_visible(False)
-    shown = sorted([*train[1][2:], *validation[1]])
-    if shown:
-        axis.set_ylim(shown[0] - 0.1, shown[-1] + 0.1)
+    in_range = sorted([*train[1][2:], *validation[1]])  # the first losses are so high that they would hide the rest
+    if in_range:
+        axis.set_ylim(in_range[0] - 0.1, in_range[-1] + 0.1)
     _save(figure, axis, path, title)
 
 
-def compared(path: Path, title: str, curves: Mapping[str, Sequence[Sequence[Sequence[float]]]]) -> None:
-    """Nats per character over seconds, of several contenders.
+def compare_runs(path: Path, title: str, curves: Mapping[str, Sequence[Sequence[Sequence[float]]]]) -> None:
+    """Draw the loss of several methods over time, each with one or more runs.
 
     Args:
-        path: of the picture; its suffix decides the format.
-        title: above it.
-        curves: by contender, its runs; of a run, its points (seconds, nats per character).
+        path: the picture to write; its suffix sets the format.
+        title: the title of the picture.
+        curves: the runs of up to three methods by name. A run is a list of points (seconds, nats per character).
     """
     figure, axis = plt.subplots(figsize=(7.2, 4.2), dpi=150)
-    for (name, runs), color in zip(curves.items(), (VALIDATION, "#756bb1", "#31a354"), strict=False):
+    for (name, runs), color in zip(curves.items(), RUN_COLORS, strict=False):
         for number, run in enumerate(runs):
             x, y = zip(*run, strict=True)
             axis.plot(x, y, color=color, linewidth=1.8, marker="o", markersize=3, label=None if number else name)
@@ -77,7 +78,7 @@ def compared(path: Path, title: str, curves: Mapping[str, Sequence[Sequence[Sequ
 
 
 def _save(figure: Figure, axis: Axes, path: Path, title: str) -> None:
-    """Says what the axes are and writes the picture."""
+    """Add title, labels and legend, and write the picture."""
     axis.set_title(title, loc="left", fontsize=11)
     axis.set_xlabel("seconds of training")
     axis.set_ylabel("nats per character")

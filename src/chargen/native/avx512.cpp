@@ -1,4 +1,4 @@
-// AVX-512: 32 registers of 16 floats.
+// The kernels for AVX-512, which has 32 registers of 16 floats.
 
 #include "kernels.h"
 
@@ -11,21 +11,13 @@
 #pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma")
 #endif
 
-namespace {
-constexpr int LANES = 16;                             // floats in a vector
-constexpr int ROWS = 12, PANEL = 2;                   // of a tile of the forward and the backward product
-constexpr int GRADIENT_ROWS = 8, GRADIENT_PANEL = 2;  // of a tile of the weights' gradient
+#define CHARGEN_AVX512
 #define ADD_PRODUCTS(sum, x, w) \
     (IntVec) _mm512_dpbusd_epi32((__m512i)(sum), _mm512_castps_si512(_mm512_set1_ps(*(x))), _mm512_loadu_si512(w))
-#include "simd.h"
-#include "product.h"
-#include "cells.h"
-#include "unroll.h"
-#include "window.h"
-#include "linear.h"
 #include "head.h"
+#include "linear.h"
 #include "sample.h"
-}  // namespace
+#include "window.h"
 
 static bool supported() {
     return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
@@ -33,8 +25,9 @@ static bool supported() {
            __builtin_cpu_supports("avx512vnni");
 }
 
-const Kernels avx512_kernels{"avx512",  supported,    saved_size,    forward, backward, linear_forward, linear_backward,
-                             head_size, head_forward, head_backward, LANES,   PANEL,    read_text,      write_text};
+const Kernels avx512_kernels{"avx512",       supported,       saved_size, forward,      backward,
+                             linear_forward, linear_backward, head_size,  head_forward, head_backward,
+                             VECTOR_WIDTH,   PANEL,           read_text,  write_text};
 
 #if defined(__clang__)
 #pragma clang attribute pop

@@ -1,15 +1,22 @@
-// One tick of time in vectors: the equations of cells.py, each beside its derivative.
+// The equations of one tick for each cell (nn/cells.py) in vectors, and their derivatives.
 //
-// `step` takes the input's and the hidden state's part of every gate, moves (h, c) on, and keeps what
-// the derivative needs. `step_backward` takes that and the gradient of (h, c), turns what was kept into
-// the gradients of the gates in place, and leaves in dh and dc what reaches the tick before directly;
-// what reaches it through the recurrent weights is the unroll's to add.
+// `step` takes the input part and the hidden part of every gate, updates (h, c), and stores in `kept` what the
+// derivative needs. `step_backward` takes `kept` and the gradient of (h, c). It replaces `kept` by the gradients of the
+// gates, and replaces dh and dc by the part of the gradient that reaches the previous tick directly. The caller adds
+// the part that goes through the recurrent weights.
 //
-// `kept` vectors per tick: those from `hidden` on are, after the derivative, the gates' gradients on the
-// hidden side, in torch.nn's order; `input(g)` is the one on the input's side.
+// Each tick has `num_kept` kept vectors. After `step_backward`, those from number `hidden` on are the gradients of the
+// gates on the hidden side, in the order of torch.nn, and `input(g)` is the number of gate g's gradient on the input
+// side.
+#pragma once
+
+#include "kernels.h"
+#include "simd.h"
+
+namespace {
 
 struct Rnn {
-    static constexpr int gates = 1, kept = 1, hidden = 0;
+    static constexpr int num_gates = 1, num_kept = 1, hidden = 0;
     static constexpr bool has_c = false;
     static int input(int g) { return g; }
 
@@ -25,7 +32,7 @@ struct Rnn {
 };
 
 struct Lstm {
-    static constexpr int gates = 4, kept = 4, hidden = 0;
+    static constexpr int num_gates = 4, num_kept = 4, hidden = 0;
     static constexpr bool has_c = true;
     static int input(int g) { return g; }
 
@@ -48,9 +55,10 @@ struct Lstm {
     }
 };
 
-// kept: n on the input's side, then r, z, and the hidden side's part of n.
+// The kept vectors are n, r, z, and the hidden part of n. Backward they become the gradients of n on the input side,
+// and of r, z and n on the hidden side.
 struct Gru {
-    static constexpr int gates = 3, kept = 4, hidden = 1;
+    static constexpr int num_gates = 3, num_kept = 4, hidden = 1;
     static constexpr bool has_c = false;
     static int input(int g) { return g == 2 ? 0 : 1 + g; }
 
@@ -70,3 +78,20 @@ struct Gru {
         dh = dh * z;
     }
 };
+
+// Call f(cell) with the cell of a number. Return `unknown` for a number that is none of CellNumber.
+template <class T, class F>
+static T with_cell(int64_t cell, T unknown, F f) {
+    switch (cell) {
+        case RNN:
+            return f(Rnn());
+        case LSTM:
+            return f(Lstm());
+        case GRU:
+            return f(Gru());
+        default:
+            return unknown;
+    }
+}
+
+}  // namespace

@@ -1,35 +1,45 @@
-// The head and its cross-entropy over a window: logits never leave the cache they were computed in.
+// The output layer and its cross-entropy over a window. Logits are computed, used and replaced while they are in the
+// cache.
 //
-// Rows are the T*B places of a window, time-major. Going forward, a row's logits become its
-// probabilities p in place; going back, d logits = (p - [the target]) times the gradient of the sum.
+// The rows are the T*B positions of a window, time-major. The forward pass replaces the logits of a row by its
+// probabilities p. The backward pass replaces p by the gradient of the logits: (p - [the target]) times the gradient of
+// the loss.
+//
+// Dimensions: B lanes, H hidden, V vocabulary.
+#pragma once
 
-// An odd number of vectors a row, so that rows do not compete for the same cache sets.
-static int64_t logits_stride(int64_t V) { return (LinearShape::blocks(V) | 1) * LANES; }
+#include "linear.h"
 
+namespace {
+
+// Rows have an odd number of vectors, which keeps consecutive rows out of the same cache sets.
+static int64_t logits_stride(int64_t V) { return (LinearShape::blocks(V) | 1) * VECTOR_WIDTH; }
+
+// Return the size of Head.p in floats.
 static int64_t head_size(int64_t rows, int64_t V) { return rows * logits_stride(V); }
 
-// Logits of a row become probabilities. Returns -ln p of the target.
+// Replace the logits of a row by probabilities. Return -ln p of the target; 0 if the row does not count.
 static float normalize(float* p, int64_t V, int64_t target, bool counts) {
     const int64_t blocks = LinearShape::blocks(V);
     Vec largest = fill(-INFINITY);
     for (int64_t v = 0; v < blocks; ++v) {
-        Vec x = load(p + v * LANES);
-        for (int64_t e = LinearShape::part(V, v); e < LANES; ++e) x[e] = -INFINITY;
+        Vec x = load(p + v * VECTOR_WIDTH);
+        for (int64_t e = LinearShape::part(V, v); e < VECTOR_WIDTH; ++e) x[e] = -INFINITY;
         largest = x > largest ? x : largest;
     }
     float most = largest[0];
-    for (int e = 1; e < LANES; ++e) most = largest[e] > most ? largest[e] : most;
+    for (int e = 1; e < VECTOR_WIDTH; ++e) most = largest[e] > most ? largest[e] : most;
     const float logit = counts ? p[target] - most : 0;
     Vec sums = {};
     for (int64_t v = 0; v < blocks; ++v) {
-        Vec weight = exp(load(p + v * LANES) - most);
-        for (int64_t e = LinearShape::part(V, v); e < LANES; ++e) weight[e] = 0;
-        store(p + v * LANES, weight);
+        Vec weight = exp(load(p + v * VECTOR_WIDTH) - most);
+        for (int64_t e = LinearShape::part(V, v); e < VECTOR_WIDTH; ++e) weight[e] = 0;
+        store(p + v * VECTOR_WIDTH, weight);
         sums += weight;
     }
     float sum = 0;
-    for (int e = 0; e < LANES; ++e) sum += sums[e];
-    for (int64_t v = 0; v < blocks; ++v) store(p + v * LANES, load(p + v * LANES) * (1.0f / sum));
+    for (int e = 0; e < VECTOR_WIDTH; ++e) sum += sums[e];
+    for (int64_t v = 0; v < blocks; ++v) store(p + v * VECTOR_WIDTH, load(p + v * VECTOR_WIDTH) * (1.0f / sum));
     return counts ? logf(sum) - logit : 0;
 }
 
@@ -40,14 +50,14 @@ static int head_forward(const Head& w) {
     Scratch packed(packed_forward_size(s));
     if (!packed) return NO_MEMORY;
     const int64_t stride = logits_stride(w.V);
-    in_parallel(w.threads, [&](int64_t i) {
-        pack_forward(w.weight, w.bias, s, packed.get(), s.blocks(w.V) * i / w.threads,
-                     s.blocks(w.V) * (i + 1) / w.threads);
+    in_parallel(w.num_threads, [&](int64_t i) {
+        pack_forward(w.weight, w.bias, s, packed.get(), s.blocks(w.V) * i / w.num_threads,
+                     s.blocks(w.V) * (i + 1) / w.num_threads);
     });
-    in_parallel(w.threads, [&](int64_t i) {
-        const int64_t from = w.rows * i / w.threads, to = w.rows * (i + 1) / w.threads;
+    in_parallel(w.num_threads, [&](int64_t i) {
+        const int64_t from = w.rows * i / w.num_threads, to = w.rows * (i + 1) / w.num_threads;
         for (int64_t r = from; r < to && w.mask; ++r)
-            for (int64_t j = 0; j < w.H; j += LANES)
+            for (int64_t j = 0; j < w.H; j += VECTOR_WIDTH)
                 store(w.masked + r * w.H + j,
                       load(w.outputs + r * w.H + j, w.H - j) * load(w.mask + r % w.B * w.H + j, w.H - j), w.H - j);
         const float* x = w.mask ? w.masked : w.outputs;
@@ -63,15 +73,16 @@ static int head_forward(const Head& w) {
 
 static int head_backward(const Head& w, const HeadGradients& g) {
     const LinearShape s{w.rows, w.H, w.V};
-    const int64_t stride = logits_stride(w.V), wide = s.blocks(w.H) * LANES;
-    Scratch packed(packed_backward_size(s)), near(w.threads * (s.NEAR * wide + s.PIECE * LANES));
+    const int64_t stride = logits_stride(w.V), wide = s.blocks(w.H) * VECTOR_WIDTH;
+    Scratch packed(packed_backward_size(s)), near(w.num_threads * (s.NEAR * wide + s.PIECE * VECTOR_WIDTH));
     if (!packed || !near) return NO_MEMORY;
-    const auto own = [&](int64_t i) { return near.get() + i * (s.NEAR * wide + s.PIECE * LANES); };
-    in_parallel(w.threads, [&](int64_t i) {
-        pack_backward(w.weight, s, packed.get(), s.blocks(w.H) * i / w.threads, s.blocks(w.H) * (i + 1) / w.threads);
+    const auto own = [&](int64_t i) { return near.get() + i * (s.NEAR * wide + s.PIECE * VECTOR_WIDTH); };
+    in_parallel(w.num_threads, [&](int64_t i) {
+        pack_backward(w.weight, s, packed.get(), s.blocks(w.H) * i / w.num_threads,
+                      s.blocks(w.H) * (i + 1) / w.num_threads);
     });
-    in_parallel(w.threads, [&](int64_t i) {
-        const int64_t from = w.rows * i / w.threads, to = w.rows * (i + 1) / w.threads;
+    in_parallel(w.num_threads, [&](int64_t i) {
+        const int64_t from = w.rows * i / w.num_threads, to = w.rows * (i + 1) / w.num_threads;
         for (int64_t begin = from; begin < to; begin += s.NEAR) {
             const int64_t rows = to - begin < s.NEAR ? to - begin : s.NEAR;
             for (int64_t r = begin; r < begin + rows; ++r) {
@@ -79,20 +90,22 @@ static int head_backward(const Head& w, const HeadGradients& g) {
                 const bool counts = w.targets[r] != w.ignored;
                 if (counts) p[w.targets[r]] -= 1.0f;
                 for (int64_t v = 0; v < s.blocks(w.V); ++v)
-                    store(p + v * LANES, counts ? load(p + v * LANES) * g.nats : Vec{});
+                    store(p + v * VECTOR_WIDTH, counts ? load(p + v * VECTOR_WIDTH) * g.nats : Vec{});
             }
             linear_rows_back(w.p + begin * stride, stride, rows, s, packed.get(), own(i));
             for (int64_t r = begin; r < begin + rows; ++r)
-                for (int64_t j = 0; j < w.H; j += LANES) {
+                for (int64_t j = 0; j < w.H; j += VECTOR_WIDTH) {
                     Vec d = load(own(i) + (r - begin) * wide + j);
                     if (w.mask) d *= load(w.mask + r % w.B * w.H + j, w.H - j);
                     store(g.outputs + r * w.H + j, d, w.H - j);
                 }
         }
     });
-    in_parallel(w.threads, [&](int64_t i) {
-        weight_gradient(w.p, stride, w.mask ? w.masked : w.outputs, s, s.blocks(w.V) * i / w.threads,
-                        s.blocks(w.V) * (i + 1) / w.threads, own(i), g.weight, g.bias);
+    in_parallel(w.num_threads, [&](int64_t i) {
+        weight_gradient(w.p, stride, w.mask ? w.masked : w.outputs, s, s.blocks(w.V) * i / w.num_threads,
+                        s.blocks(w.V) * (i + 1) / w.num_threads, own(i), g.weight, g.bias);
     });
     return OK;
 }
+
+}  // namespace

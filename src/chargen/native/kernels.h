@@ -1,13 +1,23 @@
-// What Python sees of the compiled kernels, and what one instruction set has to offer.
+// The structs and functions that Python sees, and the table of functions of one instruction set.
 //
-// Arrays are float32, row-major and contiguous, ids int64. Cells are numbered as in CELLS of
-// `native/__init__.py`. Functions that can fail return 0 when all is well.
-
+// Arrays are float32, row-major and contiguous; ids are int64. Functions that can fail return a Status.
+//
+// How the headers fit together: simd.h, product.h, cells.h, unroll.h, window.h, linear.h, head.h and sample.h hold the
+// code of every instruction set. avx512.cpp, avx2.cpp and portable.cpp each compile them once, for their own vector
+// width (instruction_set.h) and with their own compiler target. The code of these headers stands in an unnamed
+// namespace, so each of the three files has its own copy. A header that is opened alone takes the sizes of portable.cpp
+// and includes what it needs, so an editor can parse it. This header and the standard library must be included before
+// the compiler target changes: the linker keeps one copy of a shared inline function, and that copy must run on any
+// processor.
 #pragma once
+
 #include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <utility>
+
+#include "scratch.h"
+#include "threads.h"
 
 #if defined(_WIN32)
 #define EXPORT extern "C" __declspec(dllexport)
@@ -15,39 +25,49 @@
 #define EXPORT extern "C" __attribute__((visibility("default")))
 #endif
 
-enum { OK = 0, NO_MEMORY = 1, BAD_ID = 2 };
+// Increase this number whenever a struct below or the signature of an exported function changes. native/loader.py
+// holds the same number and refuses a library with another one.
+enum { ABI_VERSION = 2 };
 
-// One window of one layer. B lanes, T ticks, H hidden, G gates.
+enum Status { OK = 0, NO_MEMORY = 1, BAD_ID = 2, BAD_CELL = 3, BAD_INSTRUCTION_SET = 4 };
+
+enum CellNumber { RNN, LSTM, GRU };
+inline constexpr const char* CELL_NAMES[] = {"rnn", "lstm", "gru"};  // indexed by CellNumber
+
+// ------------------------------------------------------------------------------- training
+
+// One layer over one window. Dimensions: T ticks, B lanes, H hidden, G gates.
 struct Window {
-    int64_t cell, T, B, H;
-    int64_t threads;
-    int64_t keep;            // whether a derivative will be asked for
-    int64_t num_rows;        // rows of gates_x where ids name them
-    const int64_t* ids;      // (T, B) rows of gates_x, or null: one row for each
+    int64_t cell;  // a CellNumber
+    int64_t T, B, H;
+    int64_t num_threads;
+    int64_t keep;            // nonzero: keep what `backward` needs
+    int64_t num_rows;        // rows of gates_x if ids is not null
+    const int64_t* ids;      // (T, B) row numbers of gates_x; null: gates_x has T*B rows in order
     const float* gates_x;    // (num_rows or T*B, G*H)
     const float* weight_hh;  // (G*H, H)
     const float* bias_hh;    // (G*H,)
     const float* h0;         // (B, H)
-    const float* c0;         // (B, H), lstm alone
+    const float* c0;         // (B, H); only for a cell with a state c
     float* outputs;          // (T, B, H)
-    float* cn;               // (B, H), lstm alone
-    float* saved;            // saved_size floats; what the derivative needs, then what it makes of it
+    float* cn;               // (B, H); only for a cell with a state c
+    float* saved;            // saved_size floats: what `backward` needs; `backward` overwrites it
 };
 
 struct Gradients {
-    const float* outputs;  // (T, B, H), or null for zero; so with the next two
-    const float* hn;
-    const float* cn;
-    float* gates_x;  // as gates_x is
-    float* weight_hh;
-    float* bias_hh;
-    float* h0;
-    float* c0;
+    const float* outputs;  // input, (T, B, H); null stands for zeros
+    const float* hn;       // input, (B, H); null stands for zeros
+    const float* cn;       // input, (B, H); null stands for zeros
+    float* gates_x;        // output, shaped like gates_x of the window
+    float* weight_hh;      // output
+    float* bias_hh;        // output
+    float* h0;             // output
+    float* c0;             // output; only for a cell with a state c
 };
 
 // y = x W^T + b.
 struct Linear {
-    int64_t rows, K, M, threads;
+    int64_t rows, K, M, num_threads;
     const float* x;       // (rows, K)
     const float* weight;  // (M, K)
     const float* bias;    // (M,)
@@ -55,89 +75,73 @@ struct Linear {
 };
 
 struct LinearGradients {
-    const float* y;
-    float* x;
+    const float* y;  // input
+    float* x;        // output, like the next two
     float* weight;
     float* bias;
 };
 
-// The head over a window, with its cross-entropy. Rows are T*B places, time-major.
+// The output layer over a window, with its cross-entropy. The T*B rows are time-major.
 struct Head {
-    int64_t rows, B, H, V, threads, ignored;
-    const float* outputs;    // (rows, H) of the layer below
-    const float* mask;       // (B, H) that they are multiplied by, or null
+    int64_t rows, B, H, V, num_threads;
+    int64_t ignored;         // the target value that marks a row without a loss
+    const float* outputs;    // (rows, H), the outputs of the layer below
+    const float* mask;       // (B, H), multiplies the outputs; null for no mask
     const float* weight;     // (V, H)
     const float* bias;       // (V,)
-    const int64_t* targets;  // (rows,), of which `ignored` count for nothing
-    float* masked;           // (rows, H), where there is a mask
-    float* p;                // head_size floats: probabilities, then the gradient of the logits
-    float* nats;             // (rows,)
+    const int64_t* targets;  // (rows,)
+    float* masked;           // (rows, H), the masked outputs; unused without a mask
+    float* p;                // head_size floats: the probabilities, then the gradients of the logits
+    float* nats;             // (rows,), the loss of each row
 };
 
 struct HeadGradients {
-    float nats;  // of their sum
-    float* outputs;
+    float nats;      // input: the gradient of the sum of the losses
+    float* outputs;  // output, like the next two
     float* weight;
     float* bias;
 };
 
-// Runs f(data, i) for i = 0 .. n-1, each on a thread of its own.
-using Share = void (*)(void* data, int64_t i);
-void in_parallel(int64_t n, Share f, void* data);
+// ------------------------------------------------------------------------------- sampling
 
-template <class F>
-void in_parallel(int64_t n, F f) {
-    in_parallel(n, [](void* data, int64_t i) { (*static_cast<F*>(data))(i); }, &f);
-}
-
-// A matrix for sampling, in panels of whole vectors, its rows by gate and padded to vectors. In float32, element
-// (k, row) stands at [row / panel][k][row % panel]; as bytes, four of k stand together.
-struct Packed {
+// A matrix and its bias, packed for sampling. The rows of each gate are padded to whole vectors, and all rows to whole
+// panels. In float32, element (k, row) is at [row / panel size][k][row % panel size]. In int8, four consecutive k of a
+// row are adjacent.
+struct PackedMatrix {
     const void* panels;
     const float* bias;      // of each row
-    const float* scale;     // of each row in bytes; null for float32
-    const int32_t* offset;  // -128 times the sum of each row's bytes
+    const float* scale;     // of each int8 row; null for float32
+    const int32_t* offset;  // -128 times the sum of each int8 row; null for float32
 };
 
-// A trained network. L layers, V vocabulary.
+// A trained network. Dimensions: L layers, V vocabulary, H hidden, G gates.
 struct Network {
-    int64_t cell, L, H, V, residual;
-    int64_t lanes;         // of the kernels it was packed for
-    const float* table;    // (V, G*H), the first layer's gates of every character
-    const Packed* hidden;  // L of them: recurrent weights
-    const Packed* input;   // L of them, the first without a meaning
-    Packed head;
+    int64_t cell;  // a CellNumber
+    int64_t L, H, V;
+    int64_t residual;            // nonzero: every layer but the first adds its input to its output
+    int64_t vector_width;        // of the instruction set that the matrices are packed for
+    const float* table;          // (V, G*H), the first layer's input gates of every character
+    const PackedMatrix* hidden;  // (L,), the recurrent matrices
+    const PackedMatrix* input;   // (L,), the input matrices; the first one is unused
+    PackedMatrix head;
 };
 
-// How a character is chosen; as `Choice` of sampling.py.
-struct Choosing {
+// One text that is being written, with its sampling parameters (SamplingParams of sampling/params.py).
+struct Stream {
     double temperature, top_p, min_p;
-    int64_t top_k, num_never;
-    const int64_t* never;  // ids that are not written
+    int64_t top_k, num_banned;
+    const int64_t* banned;   // (num_banned,), ids that are never chosen
+    const double* uniforms;  // (n,), one random number in [0, 1) for each character
+    float* state;            // (L * states of the cell, H), read and updated
+    float* logits;           // (V,), of the next character, read and updated
+    int64_t* ids;            // (n,), output
 };
 
-// Memory for the length of a call, on the boundary of a cache line. It stays with the thread for the next
-// call: fresh memory costs a page fault every 4 KiB, which for a window's weights is as much as packing them.
-//
-// What the instruction sets share is compiled in kernels.cpp, for any processor: the linker keeps one copy
-// of an inline function, and it must not be the one with the widest instructions.
-class Scratch {
-  public:
-    explicit Scratch(int64_t floats);
-    ~Scratch();
-    Scratch(const Scratch&) = delete;
-    explicit operator bool() const;
-    float* get() const;
-
-  private:
-    struct Block;
-    static thread_local Block kept_[4];
-    Block* block_ = nullptr;
-};
+// ------------------------------------------------------------------------------- one instruction set
 
 struct Kernels {
     const char* name;
-    bool (*supported)();
+    bool (*supported)();  // whether this processor has the instruction set
     int64_t (*saved_size)(int64_t cell, int64_t T, int64_t B, int64_t H, int64_t keep);
     int (*forward)(const Window&);
     int (*backward)(const Window&, const Gradients&);
@@ -146,11 +150,10 @@ struct Kernels {
     int64_t (*head_size)(int64_t rows, int64_t V);
     int (*head_forward)(const Head&);
     int (*head_backward)(const Head&, const HeadGradients&);
-    int64_t lanes, panel;  // floats in a vector, vectors in a panel: how matrices are packed for the next two
+    int64_t vector_width, panel;  // floats in a vector, vectors in a panel
     int (*read_text)(const Network&, int64_t N, int64_t n, const int64_t* ids, float* states, float* logits,
-                     int64_t threads);
-    int (*write_text)(const Network&, const Choosing&, int64_t N, int64_t n, const double* uniforms, int64_t* ids,
-                      float* states, float* logits, int64_t threads);
+                     int64_t every, int64_t num_threads);
+    int (*write_text)(const Network&, const Stream* streams, int64_t N, int64_t n, int64_t num_threads);
 };
 
 extern const Kernels avx512_kernels, avx2_kernels, portable_kernels;

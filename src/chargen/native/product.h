@@ -1,28 +1,34 @@
 // Matrix products over packed panels.
 //
-// The right-hand matrix is cut into panels of up to PANEL vectors side by side and stored in the order in
-// which it is read, so that a product streams through it. A tile keeps R rows x C vectors of sums in
-// registers while k runs over the inner dimension, always upwards: what a row comes to does not depend
-// on the rows beside it, nor on how many threads there are.
+// The right-hand matrix is cut into panels of up to PANEL adjacent vectors and stored in the order in which it is read,
+// so that a product streams through it. A tile holds R rows x C vectors of sums in registers while k runs upwards over
+// the inner dimension. The order of the summation is the same for every row, so the result of a row does not depend on
+// the other rows or on the number of threads.
+#pragma once
 
-// The left-hand matrix, in blocks of LANES along the inner dimension: `num_gates` times H, each cut
-// into ceil(H / LANES) blocks. Row-major with H columns is (H, LANES, 1, H).
+#include "simd.h"
+
+namespace {
+
+// The layout of the left-hand matrix. Its inner dimension is num_gates * H, and each H is cut into ceil(H /
+// VECTOR_WIDTH) blocks that are `block_stride` floats apart. A row-major matrix with H columns is {H, VECTOR_WIDTH, 1,
+// H}.
 struct Left {
     int64_t row_stride, block_stride, num_gates, H;
 };
 
-// out[r][c] = start[c] + sum_k left[r][k] panel[k][c], for R rows and C vectors.
+// out[r][c] = start[c] + sum_k left[r][k] panel[k][c], for R rows and C vectors. A null `start` stands for zeros.
 template <int R, int C>
 static void tile(const float* a, Left left, const float* panel, const float* start, float* out, int64_t out_stride) {
     Vec sum[R][C];
     for (int r = 0; r < R; ++r)
-        for (int c = 0; c < C; ++c) sum[r][c] = start ? load(start + c * LANES) : Vec{};
+        for (int c = 0; c < C; ++c) sum[r][c] = start ? load(start + c * VECTOR_WIDTH) : Vec{};
     for (int64_t gate = 0; gate < left.num_gates; ++gate)
-        for (int64_t k = 0; k < left.H; k += LANES, a += left.block_stride) {
-            const int64_t n = left.H - k < LANES ? left.H - k : LANES;
-            for (int64_t e = 0; e < n; ++e, panel += C * LANES) {
+        for (int64_t k = 0; k < left.H; k += VECTOR_WIDTH, a += left.block_stride) {
+            const int64_t n = left.H - k < VECTOR_WIDTH ? left.H - k : VECTOR_WIDTH;
+            for (int64_t e = 0; e < n; ++e, panel += C * VECTOR_WIDTH) {
                 Vec w[C];
-                for (int c = 0; c < C; ++c) w[c] = load(panel + c * LANES);
+                for (int c = 0; c < C; ++c) w[c] = load(panel + c * VECTOR_WIDTH);
                 for (int r = 0; r < R; ++r) {
                     const float x = a[r * left.row_stride + e];
                     for (int c = 0; c < C; ++c) sum[r][c] += x * w[c];
@@ -30,15 +36,16 @@ static void tile(const float* a, Left left, const float* panel, const float* sta
             }
         }
     for (int r = 0; r < R; ++r)
-        for (int c = 0; c < C; ++c) store(out + r * out_stride + c * LANES, sum[r][c]);
+        for (int c = 0; c < C; ++c) store(out + r * out_stride + c * VECTOR_WIDTH, sum[r][c]);
 }
 
-// Calls f with the row's count as a constant: f(Count<R>).
+// A number that is known at compile time.
 template <int R>
 struct Count {
     static constexpr int value = R;
 };
 
+// Call f(Count<rows>()).
 template <int R = ROWS, class F>
 static void with_rows(int64_t rows, F f) {
     if constexpr (R > 0) {
@@ -47,6 +54,7 @@ static void with_rows(int64_t rows, F f) {
     }
 }
 
+// Call f(Count<vectors>()).
 template <int C = PANEL, class F>
 static void with_vectors(int64_t vectors, F f) {
     if constexpr (C > 0) {
@@ -55,7 +63,7 @@ static void with_vectors(int64_t vectors, F f) {
     }
 }
 
-// `tile` for any number of rows and up to PANEL vectors. Rows are shared out evenly over the tiles.
+// Compute `tile` for any number of rows and up to PANEL vectors. The tiles get equal numbers of rows.
 static void product(const float* a, int64_t rows, Left left, const float* panel, int64_t vectors, const float* start,
                     float* out, int64_t out_stride) {
     const int64_t tiles = (rows + ROWS - 1) / ROWS;
@@ -70,32 +78,36 @@ static void product(const float* a, int64_t rows, Left left, const float* panel,
     }
 }
 
-// Transposes a square of LANES vectors in place, swapping ever larger corners.
+// Exchange the off-diagonal corners of every square of 2 * HALF vectors.
 template <int HALF, int... E>
 static inline void swap_corners(Vec* v, std::integer_sequence<int, E...>) {
-    for (int i = 0; i < LANES; ++i)
+    for (int i = 0; i < VECTOR_WIDTH; ++i)
         if (!(i & HALF)) {
             const Vec x = v[i], y = v[i | HALF];
-            v[i] = SHUFFLE(x, y, (E & HALF ? LANES + (E ^ HALF) : E)...);
-            v[i | HALF] = SHUFFLE(x, y, (E & HALF ? LANES + E : E ^ HALF)...);
+            v[i] = SHUFFLE(x, y, (E & HALF ? VECTOR_WIDTH + (E ^ HALF) : E)...);
+            v[i | HALF] = SHUFFLE(x, y, (E & HALF ? VECTOR_WIDTH + E : E ^ HALF)...);
         }
 }
 
+// Transpose a square of VECTOR_WIDTH vectors in place, by swapping corners of increasing size.
 template <int HALF = 1>
 static inline void transpose(Vec* v) {
-    if constexpr (HALF < LANES) {
-        swap_corners<HALF>(v, std::make_integer_sequence<int, LANES>());
+    if constexpr (HALF < VECTOR_WIDTH) {
+        swap_corners<HALF>(v, std::make_integer_sequence<int, VECTOR_WIDTH>());
         transpose<2 * HALF>(v);
     }
 }
 
-// The first n of LANES rows of K numbers, transposed: the k-th of each at out + k * apart, zeros for the others.
-static void put_transposed(const float* rows, int64_t n, int64_t K, float* out, int64_t apart) {
-    for (int64_t k = 0; k < K; k += LANES) {
-        const int64_t columns = K - k < LANES ? K - k : LANES;
-        Vec square[LANES] = {};
+// Write the transpose of n rows of K numbers, n <= VECTOR_WIDTH: column k goes to out + k * stride, padded with zeros
+// to a whole vector.
+static void put_transposed(const float* rows, int64_t n, int64_t K, float* out, int64_t stride) {
+    for (int64_t k = 0; k < K; k += VECTOR_WIDTH) {
+        const int64_t columns = K - k < VECTOR_WIDTH ? K - k : VECTOR_WIDTH;
+        Vec square[VECTOR_WIDTH] = {};
         for (int64_t e = 0; e < n; ++e) square[e] = load(rows + e * K + k, columns);
         transpose(square);
-        for (int64_t i = 0; i < columns; ++i) store(out + (k + i) * apart, square[i]);
+        for (int64_t i = 0; i < columns; ++i) store(out + (k + i) * stride, square[i]);
     }
 }
+
+}  // namespace

@@ -1,13 +1,19 @@
-// Vectors of LANES floats, and the functions that gates need: exp, sigmoid, tanh.
+// Vectors of VECTOR_WIDTH floats, and the functions that gates need: exp, sigmoid, tanh.
 //
-// Written in the vector extensions that gcc and clang share, so that one text serves AVX-512, AVX2,
-// NEON and anything else; the file that includes it says how wide a vector is. NaN stays NaN.
-// The polynomials are Taylor's, to the order that float32 can see on [-ln 2 / 2, ln 2 / 2].
+// The vectors are the extension that gcc and clang share, so one source serves AVX-512, AVX2, NEON and other
+// instruction sets. All functions return NaN for NaN. The polynomial of exp is its Taylor series on [-ln 2 / 2, ln 2 /
+// 2], up to the last order that changes a float32.
+#pragma once
 
-using Vec = float __attribute__((vector_size(4 * LANES)));
-using IntVec = int32_t __attribute__((vector_size(4 * LANES)));
+#include "instruction_set.h"
+#include "kernels.h"
 
-// A vector of those numbers of two, counted through both.
+namespace {
+
+using Vec = float __attribute__((vector_size(4 * VECTOR_WIDTH)));
+using IntVec = int32_t __attribute__((vector_size(4 * VECTOR_WIDTH)));
+
+// Select elements of x and y by number. The elements of y are numbered behind those of x.
 #if defined(__clang__) || __GNUC__ >= 12
 #define SHUFFLE(x, y, ...) __builtin_shufflevector(x, y, __VA_ARGS__)
 #else
@@ -22,37 +28,40 @@ static inline Vec load(const float* p) {
 
 static inline void store(float* p, Vec v) { memcpy(p, &v, sizeof v); }
 
-// The first n floats, zeros behind them: for widths that are no multiple of LANES.
+// Load the first n floats and fill the rest of the vector with zeros.
 static inline Vec load(const float* p, int64_t n) {
-    if (n >= LANES) return load(p);
+    if (n >= VECTOR_WIDTH) return load(p);
     Vec v = {};
     for (int64_t e = 0; e < n; ++e) v[e] = p[e];
     return v;
 }
 
+// Store the first n floats.
 static inline void store(float* p, Vec v, int64_t n) {
-    if (n >= LANES) return store(p, v);
+    if (n >= VECTOR_WIDTH) return store(p, v);
     for (int64_t e = 0; e < n; ++e) p[e] = v[e];
 }
 
-// How much of a vector there is, known when compiled where it is all of it: loops over whole vectors have no branches.
+// The number of valid floats in a vector. `Exactly` holds it as a constant, so that loops over whole vectors compile
+// without branches.
 template <int64_t N>
 struct Exactly {
     static constexpr int64_t n = N;
 };
-using Whole = Exactly<LANES>;
+using Whole = Exactly<VECTOR_WIDTH>;
 struct Part {
     int64_t n;
 };
 
 static inline Vec fill(float x) { return Vec{} + x; }
 
-// e^x = 2^n e^r with n the whole number nearest to x / ln 2. Returns e^r - 1 and 2^n; x must not leave [-80, 89].
+// Split e^x = 2^n e^r, where n is x / ln 2 rounded to an integer. Return e^r - 1, and 2^n in `power`. x must lie in
+// [-80, 89].
 static inline Vec split_exp(Vec x, Vec& power) {
-    const float shift = 12582912.0f;  // 1.5 * 2^23: adding it rounds to a whole number, kept in the low bits
+    const float shift = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer, held in the low bits
     Vec shifted = x * 1.44269504f + shift;
     Vec n = shifted - shift;
-    Vec r = x - n * 0.693145752f;  // ln 2 in two parts, so that n ln 2 loses nothing
+    Vec r = x - n * 0.693145752f;  // ln 2 is split in two, so that n ln 2 is exact
     r = r - n * 1.42860677e-6f;
     power = (Vec)(((IntVec)shifted + 127) << 23);
     Vec p = r * (1.0f / 5040) + 1.0f / 720;
@@ -63,7 +72,7 @@ static inline Vec split_exp(Vec x, Vec& power) {
     return p * r * r + r;
 }
 
-// Comparisons with NaN are false, so NaN passes through the bounds. At the upper one 2^n is infinity.
+// Comparisons with NaN are false, so NaN passes through the bounds. At the upper bound 2^n is infinity.
 static inline Vec exp(Vec x) {
     x = x < fill(-80.0f) ? fill(-80.0f) : x;
     x = x > fill(89.0f) ? fill(89.0f) : x;
@@ -73,7 +82,7 @@ static inline Vec exp(Vec x) {
 
 static inline Vec sigmoid(Vec x) { return 1.0f / (1.0f + exp(-x)); }
 
-// tanh |x| = -d / (2 + d) with d = e^(-2|x|) - 1, which is exact to the last bits near zero too.
+// tanh |x| = -d / (2 + d) with d = e^(-2|x|) - 1. This form keeps full precision near zero.
 static inline Vec tanh(Vec x) {
     const IntVec sign = (IntVec)x & INT32_MIN;
     Vec y = -2.0f * (Vec)((IntVec)x & INT32_MAX);
@@ -83,16 +92,18 @@ static inline Vec tanh(Vec x) {
     return (Vec)((IntVec)(-d / (2.0f + d)) | sign);
 }
 
-// To each lane of `sum`, the products of the four bytes at `x`, without a sign, with its four bytes of `w`.
+// Add to each element of `sum` the products of the four unsigned bytes at x with the element's four signed bytes of w.
 #ifndef ADD_PRODUCTS
 static inline IntVec add_products(IntVec sum, const float* x, const int8_t* w) {
     const auto* bytes = reinterpret_cast<const uint8_t*>(x);
     IntVec fours;
     memcpy(&fours, w, sizeof fours);
     for (int i = 0; i < 4; ++i)
-        sum += int32_t(bytes[i]) * ((fours << (24 - 8 * i)) >> 24);  // each lane's byte i, with its sign
+        sum += int32_t(bytes[i]) * ((fours << (24 - 8 * i)) >> 24);  // byte i of each element, sign-extended
     return sum;
 }
 #else
 static inline IntVec add_products(IntVec sum, const float* x, const int8_t* w) { return ADD_PRODUCTS(sum, x, w); }
 #endif
+
+}  // namespace

@@ -1,10 +1,10 @@
-"""Products with a matrix, x W^T + b, as fast as the machine allows: compiled, or by torch's other library.
+"""Matrix products x W^T + b: a compiled kernel, and a fallback through oneDNN.
 
-The library behind `torch.nn.functional.linear`, which is the definition, does not use the widest
-instructions of every processor. The kernel of `linear` does, and shares its tiles with the unroll. Where it
-is not there, `packed` and `product` ask oneDNN, which torch carries along, and which packs a matrix once.
+`torch.nn.functional.linear` defines the result. The library behind it does not use the widest vector instructions of
+every processor. The kernel behind `linear` does. Without the kernel, `prepack_linear` and `matmul_transposed` call
+oneDNN, which is part of PyTorch, directly.
 
-Dimensions: K columns in, M columns out.
+Dimensions: R rows, K input features, M output features.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ from chargen import native
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """x W^T + b, the fastest way there is for these tensors.
+    """Compute x W^T + b with the compiled kernel if it supports the tensors, and with PyTorch otherwise.
+
+    The result can be differentiated once.
 
     Args:
         x: (..., K).
@@ -31,19 +33,19 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         bias: (M,).
 
     Returns:
-        (..., M). It can be differentiated once.
+        (..., M).
     """
     return linear_native(x, weight, bias) if native.supports((x, weight, bias)) else F.linear(x, weight, bias)
 
 
 def linear_native(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """`linear` as a compiled kernel, for float32 on the CPU."""
-    product: Tensor = _Native.apply(x, weight, bias)  # type: ignore[no-untyped-call]
-    return product
+    """Compute `linear` with the compiled kernel. The tensors must be float32 on the CPU and not empty."""
+    y: Tensor = _LinearNative.apply(x, weight, bias)  # type: ignore[no-untyped-call]
+    return y
 
 
-class _Native(Function):
-    """One autograd node for product and bias."""
+class _LinearNative(Function):
+    """The compiled product and its derivative, as one node of autograd's graph."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -66,44 +68,52 @@ class _Native(Function):
         return grads
 
 
-# ----------------------------------------------------------------------------- without a compiler
+# ----------------------------------------------------------------------------- without the kernel
 
 
-def packed(weight: Tensor, bias: Tensor | None, num_rows: int) -> Callable[[Tensor], Tensor]:
-    """The product with a matrix that is used many times, without a derivative.
+def prepack_linear(weight: Tensor, bias: Tensor | None, num_rows: int) -> Callable[[Tensor], Tensor]:
+    """Prepare a matrix that many inputs are multiplied by. The product has no derivative.
 
     Args:
         weight: (M, K).
-        bias: (M,), or None for none.
-        num_rows: rows of what it is going to be multiplied with.
+        bias: (M,), or None for no bias.
+        num_rows: R, the number of rows of each input.
 
     Returns:
-        `x (num_rows, K) -> x W^T + b`.
+        A function from x (R, K) to x W^T + b, (R, M).
     """
-    if _onednn_takes(weight):
-        ready = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), num_rows)
-        return lambda x: torch.ops.mkldnn._linear_pointwise(x, ready, bias, "none", [], "")
+    if _use_onednn(weight):
+        prepacked = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), num_rows)
+        return lambda x: torch.ops.mkldnn._linear_pointwise(x, prepacked, bias, "none", [], "")
     return lambda x: F.linear(x, weight, bias)
 
 
-def product(x: Tensor, weight: Tensor) -> Tensor:
-    """x W^T, once, without a derivative: (R, K) and (M, K) give (R, M)."""
-    if _onednn_takes(weight):
-        result: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], "")
+def matmul_transposed(a: Tensor, b: Tensor) -> Tensor:
+    """Compute a b^T without a derivative.
+
+    Args:
+        a: (R, K).
+        b: (M, K).
+
+    Returns:
+        (R, M).
+    """
+    if _use_onednn(b):
+        result: Tensor = torch.ops.mkldnn._linear_pointwise(a, b, None, "none", [], "")
         return result
-    return x @ weight.t()
+    return a @ b.t()
 
 
-def _onednn_takes(weight: Tensor) -> bool:
-    """Whether this torch has oneDNN's products, which are not among its promises, and they are for this matrix."""
+def _use_onednn(weight: Tensor) -> bool:
+    """Return whether to call oneDNN directly: its private operators exist and the matrix is large enough."""
     return (
         weight.dtype == torch.float32
         and weight.device.type == "cpu"
-        and weight.numel() >= _WORTH_PACKING
+        and weight.numel() >= _MIN_ONEDNN_SIZE
         and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
         and hasattr(torch.ops.mkldnn, "_linear_pointwise")
         and hasattr(torch.ops.mkldnn, "_reorder_linear_weight")
     )
 
 
-_WORTH_PACKING = 1 << 15  # numbers in a matrix below which packing costs more than it wins
+_MIN_ONEDNN_SIZE = 1 << 15  # numbers in a matrix; for a smaller one, packing costs more time than it saves

@@ -1,11 +1,18 @@
-"""`CharRNN`: embedding, stacked unrolled layers, head; state in, state out.
+"""`CharRNN`, a character-level language model: an embedding, stacked recurrent layers and an output layer.
 
-The recurrent layers stand in `StackedRNN`, whose parameters have the names, order and shapes of
-`torch.nn.RNN`, `torch.nn.LSTM` and `torch.nn.GRU`: a state dict of one loads into the other.
+    x_t = embedding[character t]
+    h_t = the outputs of L recurrent layers, each one reading the outputs of the layer below
+    p(character t+1 | all characters up to t) = softmax(W h_t + b)
 
-Sources: orthogonal recurrent weights, Saxe et al. 2013; forget-gate bias 1, Jozefowicz et al. 2015;
-one dropout mask per window, Gal & Ghahramani 2016; dropped weights, Wan et al. 2013, of the recurrence
-alone, Merity, Keskar & Socher 2018.
+Training reads a long text in windows of T characters (truncated backpropagation through time). The model therefore
+takes the state before a window and returns the state after it. It stores no state between calls.
+
+`StackedRNN` holds the recurrent layers. Its parameters have the names, order and shapes of those of `torch.nn.RNN`,
+`torch.nn.LSTM` and `torch.nn.GRU`, so a state dict of one loads into the other.
+
+Sources: orthogonal recurrent weights, Saxe et al. 2013; forget gate bias of 1, Jozefowicz et al. 2015; one dropout mask
+for all ticks of a window, Gal & Ghahramani 2016; dropped weights, Wan et al. 2013, applied to the recurrent matrices
+only, Merity, Keskar & Socher 2018.
 Dimensions: B lanes, T ticks, V vocabulary, E embedding, H hidden, L layers, G gates.
 """
 
@@ -18,45 +25,48 @@ from torch.nn import functional as F
 from chargen.config import ModelConfig
 from chargen.nn.cells import CELLS, State
 from chargen.nn.linear import linear
-from chargen.nn.loss import nats
+from chargen.nn.loss import cross_entropy
 from chargen.nn.unroll import GatesX, TableLookup, Unroll, unroll
 from chargen.storage.model_file import ModelFile
 
 States = tuple[State, ...]
-"""The state of every layer, bottom first."""
+"""The state of every layer, the lowest first."""
 
 
 def detached(states: States) -> States:
-    """The same states, through which no gradient goes back."""
+    """Return the same states cut off from autograd's graph, so that gradients stop at the start of the next window."""
     return tuple(tuple(part.detach() for part in state) for state in states)
 
 
 def drop_weights(weight: Tensor, fraction: float) -> Tensor:
-    """A matrix some of whose weights are zero, and the rest larger in proportion: its mean is what it was.
+    """Set a random fraction of the weights to zero and scale the others up, so that the expected value stays the same.
 
-    A weight is dropped where a random byte is below `fraction`, which is rounded to 256ths: eight masks to one
-    random number, a sixth of the time that `torch.nn.functional.dropout` takes.
+    A weight is dropped if a random byte is below 256 * fraction, rounded. One 64-bit random number decides on eight
+    weights, which takes a sixth of the time of `torch.nn.functional.dropout`.
 
     Args:
-        weight: of any shape.
-        fraction: to be dropped, from 0 up and below 1.
+        weight: any shape.
+        fraction: the fraction to drop, at least 0 and below 1.
+
+    Returns:
+        A tensor of the same shape.
     """
-    bound = min(255, round(256 * fraction))
+    threshold = min(255, round(256 * fraction))
     numbers = torch.empty(-(-weight.numel() // 8), dtype=torch.int64, device=weight.device).random_(-(2**63), None)
-    kept = numbers.view(torch.uint8)[: weight.numel()].ge(bound).view(weight.shape)
-    return weight * kept.to(weight.dtype).mul_(256 / (256 - bound))
+    keep = numbers.view(torch.uint8)[: weight.numel()].ge(threshold).view(weight.shape)
+    return weight * keep.to(weight.dtype).mul_(256 / (256 - threshold))
 
 
 class StackedRNN(nn.Module):
-    """Layers of one cell, unrolled along a window, each fed by the one below.
+    """Recurrent layers, each one reading the outputs of the layer below.
 
-    Without dropout and residuals it equals `torch.nn.RNN`, `LSTM` or `GRU` of the same
+    Without dropout and residual connections it equals `torch.nn.RNN`, `torch.nn.LSTM` or `torch.nn.GRU` of the same
     sizes, gradients included.
 
     Args:
-        input_size: width of what the first layer reads.
-        config: cell, hidden size, number of layers, dropout and residuals.
-        unroll: runs the loop over time.
+        input_size: the number of features that the first layer reads.
+        config: the cell, the sizes, the dropout and the residual connections. A `weight_dropout` of None drops nothing.
+        unroll: the function that runs the loop over time.
     """
 
     def __init__(self, input_size: int, config: ModelConfig, unroll: Unroll = unroll) -> None:
@@ -70,15 +80,19 @@ class StackedRNN(nn.Module):
         self.unroll = unroll
         gates_size = self.cell.num_gates * hidden_size
         for layer in range(self.num_layers):
-            below_size = hidden_size if layer else input_size
-            self.register_parameter(f"weight_ih_l{layer}", nn.Parameter(torch.empty(gates_size, below_size)))
+            layer_input_size = hidden_size if layer else input_size
+            self.register_parameter(f"weight_ih_l{layer}", nn.Parameter(torch.empty(gates_size, layer_input_size)))
             self.register_parameter(f"weight_hh_l{layer}", nn.Parameter(torch.empty(gates_size, hidden_size)))
             self.register_parameter(f"bias_ih_l{layer}", nn.Parameter(torch.zeros(gates_size)))
             self.register_parameter(f"bias_hh_l{layer}", nn.Parameter(torch.zeros(gates_size)))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Xavier input weights, orthogonal recurrent weights gate by gate, no bias but an open forget gate."""
+        """Initialize the parameters.
+
+        Input matrices are Xavier uniform and recurrent matrices orthogonal, gate by gate. Biases are zero, except that
+        of the cell's open gate (`CellType.open_gate`), which is 1.
+        """
         for layer in range(self.num_layers):
             weight_ih, weight_hh, bias_ih, bias_hh = self.weights(layer)
             for gate in torch.split(weight_ih, self.hidden_size):
@@ -91,7 +105,7 @@ class StackedRNN(nn.Module):
                 nn.init.ones_(torch.split(bias_ih, self.hidden_size)[self.cell.type.open_gate])
 
     def weights(self, layer: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """`weight_ih`, `weight_hh`, `bias_ih`, `bias_hh` of one layer, as `torch.nn` names them."""
+        """Return `weight_ih`, `weight_hh`, `bias_ih` and `bias_hh` of one layer."""
         return (
             self.get_parameter(f"weight_ih_l{layer}"),
             self.get_parameter(f"weight_hh_l{layer}"),
@@ -100,54 +114,60 @@ class StackedRNN(nn.Module):
         )
 
     def zero_state(self, num_lanes: int) -> States:
-        """The state of a text that has not begun: zeros, (B, H) each."""
+        """Return the state at the beginning of a text: zeros, (num_lanes, H) each."""
         weight = self.get_parameter("weight_hh_l0")
         zeros = weight.new_zeros(num_lanes, self.hidden_size)
         return tuple((zeros,) * self.cell.num_states for _ in range(self.num_layers))
 
     def forward(self, inputs: Tensor, states: States | None = None) -> tuple[Tensor, States]:
-        """Runs the layers along a window.
+        """Run the layers along a window.
 
         Args:
             inputs: (T, B, input_size).
-            states: the state of every layer; None begins at zero.
+            states: the states before the window; None for zeros.
 
         Returns:
-            The top layer's outputs, (T, B, H), and the states after the window.
+            The outputs of the top layer, (T, B, H), and the states after the window.
         """
         weight_ih, _, bias_ih, _ = self.weights(0)
-        outputs, mask, states = self.climb(linear(inputs, weight_ih, bias_ih), states)
+        outputs, mask, states = self.run_layers(linear(inputs, weight_ih, bias_ih), states)
         return outputs if mask is None else outputs * mask, states
 
-    def climb(self, gates_x: GatesX, states: States | None = None) -> tuple[Tensor, Tensor | None, States]:
-        """`forward` from the first layer's input product, (T, B, G*H), wherever it came from.
+    def run_layers(self, gates_x: GatesX, states: States | None = None) -> tuple[Tensor, Tensor | None, States]:
+        """Run the layers along a window, given the input product of the first layer.
+
+        The dropout mask of the top layer is returned and not applied, because the fused loss kernel applies it.
+
+        Args:
+            gates_x: (T, B, G*H), or a `TableLookup` of it.
+            states: the states before the window; None for zeros.
 
         Returns:
-            The top layer's outputs, (T, B, H); the mask of its dropout, (B, H), which is left for whoever reads
-            them, or None; and the states after the window.
+            The outputs of the top layer before dropout, (T, B, H); their dropout mask, (B, H), or None; and the states
+            after the window.
         """
         states = states or self.zero_state((gates_x.ids if isinstance(gates_x, TableLookup) else gates_x).shape[1])
-        below, mask, last = None, None, []
+        layer_input, mask, final_states = None, None, []
         for layer, state in enumerate(states):
             weight_ih, weight_hh, bias_ih, bias_hh = self.weights(layer)
-            if below is not None:
+            if layer_input is not None:
                 if mask is not None:
-                    below = below * mask
-                gates_x = linear(below, weight_ih, bias_ih)  # (T, B, G*H), the whole window at once
+                    layer_input = layer_input * mask
+                gates_x = linear(layer_input, weight_ih, bias_ih)  # (T, B, G*H), one product for the whole window
             if self.training and self.weight_dropout:
                 weight_hh = drop_weights(weight_hh, self.weight_dropout)
             outputs, state = self.unroll(self.cell, gates_x, weight_hh, bias_hh, state)
-            if below is not None and self.residual:
-                outputs = outputs + below
+            if layer_input is not None and self.residual:
+                outputs = outputs + layer_input
             if self.training and self.dropout:
-                mask = F.dropout(torch.ones_like(outputs[0]), self.dropout)  # (B, H), one for all ticks
-            last.append(state)
-            below = outputs
-        return outputs, mask, tuple(last)
+                mask = F.dropout(torch.ones_like(outputs[0]), self.dropout)  # (B, H), the same for all ticks
+            final_states.append(state)
+            layer_input = outputs
+        return outputs, mask, tuple(final_states)
 
 
 class CharRNN(nn.Module):
-    """A character-level language model: p(next character | all characters before)."""
+    """A character-level language model: p(next character | all characters before it)."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -158,38 +178,38 @@ class CharRNN(nn.Module):
         nn.init.zeros_(self.head.bias)
 
     def forward(self, ids: Tensor, states: States | None = None) -> tuple[Tensor, States]:
-        """Reads a window and predicts each next character.
+        """Read a window of characters and predict the next one at each position.
 
         Args:
             ids: (B, T), integer.
-            states: the carry; None begins at zero.
+            states: the states before the window; None for zeros.
 
         Returns:
-            Logits, (B, T, V), a view of a time-major tensor, and the states after the window.
+            Logits, (B, T, V), and the states after the window. The logits are a view of a time-major tensor.
         """
-        outputs, mask, states = self.recurrence.climb(self._input_gates(ids.t()), states)
+        outputs, mask, states = self.recurrence.run_layers(self._input_gates(ids.t()), states)
         logits = linear(outputs if mask is None else outputs * mask, self.head.weight, self.head.bias)
         return logits.transpose(0, 1), states
 
-    def nats(self, ids: Tensor, targets: Tensor, states: States | None = None) -> tuple[Tensor, States]:
-        """Reads a window and says how well it predicted it.
+    def cross_entropy(self, ids: Tensor, targets: Tensor, states: States | None = None) -> tuple[Tensor, States]:
+        """Read a window of characters and compute the loss of its predictions.
 
         Args:
             ids: (B, T), integer.
-            targets: (B, T), integer, each the character after its id; `head.IGNORED` where there is none.
-            states: the carry; None begins at zero.
+            targets: (B, T), integer, the character after each id; `loss.IGNORE_INDEX` where there is none.
+            states: the states before the window; None for zeros.
 
         Returns:
-            The sum of -ln p over the targets, nats, and the states after the window.
+            The sum of -ln p(target) in nats, a scalar, and the states after the window.
         """
-        outputs, mask, states = self.recurrence.climb(self._input_gates(ids.t()), states)
-        return nats(outputs, mask, self.head.weight, self.head.bias, targets.t()), states
+        outputs, mask, states = self.recurrence.run_layers(self._input_gates(ids.t()), states)
+        return cross_entropy(outputs, mask, self.head.weight, self.head.bias, targets.t()), states
 
     def _input_gates(self, ids: Tensor) -> GatesX:
-        """The first layer's input product for ids (T, B): (T, B, G*H).
+        """Compute the input product of the first layer for ids (T, B): (T, B, G*H) or a table of it.
 
-        A character's product depends on the character alone, so it is looked up in a table of V
-        rows; where the window is shorter than the vocabulary is wide, multiplying is less work.
+        The product of a character depends on the character alone. If the window has at least V characters, a table of V
+        rows is less work than a product for each of them.
         """
         weight_ih, _, bias_ih, _ = self.recurrence.weights(0)
         if ids.numel() >= self.config.num_symbols:
@@ -197,13 +217,25 @@ class CharRNN(nn.Module):
         return linear(self.embedding(ids), weight_ih, bias_ih)
 
     def to_model_file(self, tokenizer: str, metadata: dict[str, object]) -> ModelFile:
-        """Return the model as float32 arrays and plain data, with its tokenizer (JSON) and metadata about the run."""
+        """Return the model as float32 arrays and plain data.
+
+        Args:
+            tokenizer: the tokenizer's JSON.
+            metadata: plain data about the run.
+        """
         weights = {name: value.detach().float().cpu().numpy().copy() for name, value in self.state_dict().items()}
         return ModelFile(weights, self.config, tokenizer, metadata)
 
     @staticmethod
     def from_model_file(file: ModelFile) -> CharRNN:
-        """Build the model that `to_model_file` wrote. `ModelFile.load` has checked that the weights fit."""
+        """Build the model of a model file.
+
+        Raises:
+            ValueError: the weights do not fit the config. `ModelFile.load` never returns such a file.
+        """
         model = CharRNN(file.config)
-        model.load_state_dict({name: torch.from_numpy(value) for name, value in file.weights.items()})
+        try:
+            model.load_state_dict({name: torch.from_numpy(value) for name, value in file.weights.items()})
+        except RuntimeError as error:
+            raise ValueError(f"the weights do not fit the config: {str(error).splitlines()[-1].strip()}") from None
         return model

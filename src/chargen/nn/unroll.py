@@ -1,15 +1,27 @@
-"""The only loop over time: the reference unroll and two faster ones that equal it.
+"""The loop over time: run a recurrent cell along a window of text, and differentiate it.
 
-All run a cell along a window,
+For a window of T ticks,
 
-    state_t = cell(gates_x[t], U h_{t-1} + b_hh, state_{t-1})      for t = 0 .. T-1,
+    state_t = cell(gates_x[t], U h_{t-1} + b_hh, state_{t-1})        for t = 1, ..., T
 
-and differ in who takes the derivative. `unroll_reference` leaves it to autograd: it is the
-definition. `unroll_by_hand` goes back through time itself (Werbos 1990): the loop carries only
-d gates -> d h, and the recurrent weight's gradient is one product over all T*B ticks after it.
-`unroll_native` is the same, compiled. `unroll` takes the fastest one there is.
+where gates_x is the product of the inputs, computed before the loop. Three functions compute this and differ in the
+derivative:
 
-Dimensions: T ticks, B lanes, V vocabulary, H hidden, G gates; everything is time-major.
+- `unroll_reference` leaves the derivative to autograd. It is the definition.
+- `unroll_by_hand` goes back through time itself (Werbos 1990).
+- `unroll_native` is the same as a compiled kernel.
+
+`unroll` calls the fastest one that supports the tensors. All other modules call `unroll`.
+
+Backpropagation through time needs little inside the loop. With da_t the gradient of gates_h at tick t,
+
+    dh_{t-1} = U^T da_t + (what reaches h_{t-1} directly)        must be computed tick by tick, from T to 1
+    dU = sum over t of da_t h_{t-1}^T                            is one matrix product over all T*B rows, after the loop
+    db_hh = sum over t of da_t                                   is one sum, after the loop
+
+and dgates_x is the stack of the gradients that the cell returns at each tick.
+
+Dimensions: T ticks, B lanes, V vocabulary, H hidden, G gates. All tensors are time-major.
 """
 
 from __future__ import annotations
@@ -26,34 +38,39 @@ from torch.nn import functional as F
 
 from chargen import native
 from chargen.nn.cells import CELLS, Cell, State
-from chargen.nn.linear import packed, product
+from chargen.nn.linear import matmul_transposed, prepack_linear
 
 
 class TableLookup(NamedTuple):
-    """`gates_x` as rows of a table, not yet looked up: what a window of characters is.
+    """`gates_x` as rows of a table that are not looked up yet.
+
+    The input product of a character depends on the character alone. It is therefore computed once for each character
+    of the vocabulary, and the kernel reads the rows of the table without copying them.
 
     Attributes:
         table: (V, G*H), the gates of every character.
-        ids: (T, B), int64, which row each tick of each lane reads.
+        ids: (T, B), int64, the row of the table for each tick of each lane.
     """
 
     table: Tensor
     ids: Tensor
 
     def rows(self) -> Tensor:
-        """Looked up: (T, B, G*H)."""
+        """Look the rows up: (T, B, G*H)."""
         return F.embedding(self.ids, self.table)
 
 
 GatesX = Tensor | TableLookup
+"""The input product of a window, (T, B, G*H), or a table of it."""
+
 Unroll = Callable[[Cell, GatesX, Tensor, Tensor, State], tuple[Tensor, State]]
-"""`(cell, gates_x (T, B, G*H), weight_hh (G*H, H), bias_hh (G*H,), state) -> (outputs (T, B, H), state)`."""
+"""`(cell, gates_x (T, B, G*H), weight_hh (G*H, H), bias_hh (G*H,), state) -> (outputs (T, B, H), final state)`."""
 
 
 def unroll(cell: Cell, gates_x: GatesX, weight_hh: Tensor, bias_hh: Tensor, state: State) -> tuple[Tensor, State]:
-    """Runs `cell` along a window, the fastest way there is for these tensors; equal to `unroll_reference`.
+    """Run `cell` along a window with the fastest function that supports these tensors.
 
-    Arguments and results are those of `unroll_reference`. It can be differentiated once.
+    Arguments and results are those of `unroll_reference`. The results can be differentiated once.
     """
     fastest = unroll_native if _is_native(cell, gates_x, weight_hh, bias_hh, state) else unroll_by_hand
     return fastest(cell, gates_x, weight_hh, bias_hh, state)
@@ -65,22 +82,22 @@ def unroll(cell: Cell, gates_x: GatesX, weight_hh: Tensor, bias_hh: Tensor, stat
 def unroll_reference(
     cell: Cell, gates_x: GatesX, weight_hh: Tensor, bias_hh: Tensor, state: State
 ) -> tuple[Tensor, State]:
-    """Runs `cell` along a window and leaves the derivative to autograd: the definition.
+    """Run `cell` along a window and leave the derivative to autograd.
 
     Args:
-        cell: the recurrence.
-        gates_x: (T, B, G*H), the input's part of every gate, bias included; or a `TableLookup` of it.
+        cell: the recurrent cell.
+        gates_x: (T, B, G*H), the input product of every tick, bias included; or a `TableLookup` of it.
         weight_hh: (G*H, H), the recurrent matrix U.
-        bias_hh: (G*H,), its bias.
-        state: the state before the window, each (B, H).
+        bias_hh: (G*H,).
+        state: the state before the window, `(h,)` or `(h, c)`, each (B, H).
 
     Returns:
-        The outputs h_1 .. h_T, (T, B, H), and the state after the window.
+        The outputs h_1, ..., h_T, (T, B, H), and the state after the window.
     """
     outputs = []
-    for gates in _rows(gates_x).unbind(0):
+    for gates_x_t in _rows(gates_x).unbind(0):
         gates_h = torch.addmm(bias_hh, state[0], weight_hh.t())  # (B, G*H)
-        state, _ = cell.step(gates, gates_h, state)
+        state, _ = cell.step(gates_x_t, gates_h, state)
         outputs.append(state[0])
     return torch.stack(outputs), state
 
@@ -95,65 +112,65 @@ def _rows(gates_x: GatesX) -> Tensor:
 def unroll_by_hand(
     cell: Cell, gates_x: GatesX, weight_hh: Tensor, bias_hh: Tensor, state: State
 ) -> tuple[Tensor, State]:
-    """Runs `cell` along a window with the derivative written by hand; equal to `unroll_reference`.
+    """Run `cell` along a window with a derivative that is written by hand.
 
-    Arguments and results are those of `unroll_reference`. It can be differentiated once.
+    Arguments and results are those of `unroll_reference`. The results can be differentiated once.
     """
-    outputs, *last = _ByHand.apply(cell, _rows(gates_x), weight_hh, bias_hh, *state)  # type: ignore[no-untyped-call]
-    return outputs, tuple(last)
+    outputs, *final = _UnrollByHand.apply(cell, _rows(gates_x), weight_hh, bias_hh, *state)  # type: ignore[no-untyped-call]
+    return outputs, tuple(final)
 
 
-class _ByHand(Function):
-    """One autograd node for a whole window of any cell."""
+class _UnrollByHand(Function):
+    """A whole window of any cell as one node of autograd's graph."""
 
     @staticmethod
     def forward(
         ctx: Any, cell: Cell, gates_x: Tensor, weight_hh: Tensor, bias_hh: Tensor, *state: Tensor
     ) -> tuple[Tensor, ...]:
-        recurrence = packed(weight_hh, bias_hh, gates_x.shape[1])
-        states: list[State] = [state]  # states[t] is the state before tick t
+        compute_gates_h = prepack_linear(weight_hh, bias_hh, gates_x.shape[1])
+        states: list[State] = [state]  # states[t] is the state after t ticks
         saved = []
-        for gates in gates_x.unbind(0):
-            gates_h = recurrence(states[-1][0])  # (B, G*H)
-            state, kept = cell.step(gates, gates_h, states[-1])
+        for gates_x_t in gates_x.unbind(0):
+            gates_h = compute_gates_h(states[-1][0])  # (B, G*H)
+            state, saved_t = cell.step(gates_x_t, gates_h, states[-1])
             states.append(state)
-            saved.append(kept)
+            saved.append(saved_t)
         trajectory = [torch.stack(part) for part in zip(*states, strict=True)]  # each (T+1, B, H)
         ctx.cell = cell
         ctx.num_states = len(trajectory)
         ctx.save_for_backward(weight_hh, *trajectory, *map(torch.stack, zip(*saved, strict=True)))
-        # Copies, for the trajectory is the backward's to read: the caller may write into its results.
+        # Return copies: the backward pass reads the trajectory, and the caller may modify the results.
         return trajectory[0][1:].clone(), *(part[-1].clone() for part in trajectory)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_outputs: Tensor, *grad_last: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad_outputs: Tensor, *grad_final: Tensor) -> tuple[Tensor | None, ...]:
         cell: Cell = ctx.cell
         weight_hh, *rest = ctx.saved_tensors
         trajectory, saved = rest[: ctx.num_states], tuple(rest[ctx.num_states :])
         previous = tuple(part[:-1] for part in trajectory)
         slopes = cell.slopes(saved, previous, tuple(part[1:] for part in trajectory))
 
-        back = packed(weight_hh.t(), None, grad_outputs.shape[1])
-        grad_gates_x, grad_gates_h = [], []
-        grad_state: State = grad_last
-        for grad_output, *slope in reversed(
-            list(zip(grad_outputs.unbind(0), *(s.unbind(0) for s in slopes), strict=True))
-        ):
+        multiply_by_U = prepack_linear(weight_hh.t(), None, grad_outputs.shape[1])  # da (B, G*H) -> da U (B, H)
+        grads_gates_x, grads_gates_h = [], []
+        grad_state: State = grad_final
+        ticks = list(zip(grad_outputs.unbind(0), *(slope.unbind(0) for slope in slopes), strict=True))
+        for grad_output, *slopes_t in reversed(ticks):
             grad_state = (grad_state[0] + grad_output, *grad_state[1:])
-            grad_x, grad_h, direct, others = cell.step_backward(grad_state, tuple(slope))
-            through = back(grad_h)
-            grad_state = (through if direct is None else through.add_(direct), *others)
-            grad_gates_x.append(grad_x)
-            grad_gates_h.append(grad_h)
+            grad_x, grad_h, grad_h_direct, grad_others = cell.step_backward(grad_state, tuple(slopes_t))
+            grad_previous = multiply_by_U(grad_h)
+            grad_state = (grad_previous if grad_h_direct is None else grad_previous.add_(grad_h_direct), *grad_others)
+            grads_gates_x.append(grad_x)
+            grads_gates_h.append(grad_h)
 
-        grad_gates_x.reverse()
-        grad_gates_h.reverse()
-        window_x = torch.stack(grad_gates_x)  # (T, B, G*H)
-        window_h = window_x if grad_gates_h[0] is grad_gates_x[0] else torch.stack(grad_gates_h)
-        over_time = window_h.flatten(0, 1)  # (T*B, G*H)
-        grad_weight = product(over_time.t(), previous[0].flatten(0, 1).t())  # (G*H, H), the one product
-        return None, window_x, grad_weight, over_time.sum(0), *grad_state
+        grads_gates_x.reverse()
+        grads_gates_h.reverse()
+        grad_gates_x = torch.stack(grads_gates_x)  # (T, B, G*H)
+        is_same = grads_gates_h[0] is grads_gates_x[0]
+        grad_gates_h = grad_gates_x if is_same else torch.stack(grads_gates_h)
+        rows = grad_gates_h.flatten(0, 1)  # (T*B, G*H)
+        grad_weight = matmul_transposed(rows.t(), previous[0].flatten(0, 1).t())  # (G*H, H)
+        return None, grad_gates_x, grad_weight, rows.sum(0), *grad_state
 
 
 # ----------------------------------------------------------------------------- compiled
@@ -162,91 +179,99 @@ class _ByHand(Function):
 def unroll_native(
     cell: Cell, gates_x: GatesX, weight_hh: Tensor, bias_hh: Tensor, state: State
 ) -> tuple[Tensor, State]:
-    """`unroll_by_hand` as a compiled kernel, for float32 on the CPU; equal to it up to float rounding.
+    """Run `unroll_by_hand` as a compiled kernel, up to rounding. The tensors must be float32 on the CPU.
 
-    Arguments and results are those of `unroll_reference`; the outputs are needed again for the derivative, and
-    must not be written to before it. Each of `torch.get_num_threads()` threads takes some lanes through the whole
-    window; what a lane comes to does not depend on how many there are.
+    Arguments and results are those of `unroll_reference`. The results can be differentiated once. The backward pass
+    reads the outputs, so they must not be modified in place before it.
+
+    The lanes are divided among `torch.get_num_threads()` threads. The results do not depend on the number of threads.
 
     Raises:
-        IndexError: an id is no row of the table.
-        ValueError: the state is not one of these lanes.
+        IndexError: an id is outside the table.
+        ValueError: the state has the wrong shape.
     """
     table, ids = gates_x if isinstance(gates_x, TableLookup) else (gates_x, None)
     inputs = (table, weight_hh, bias_hh, *state)
     if torch.is_grad_enabled() and any(part.requires_grad for part in inputs):
-        outputs, *last = _Native.apply(cell, ids, *inputs)  # type: ignore[no-untyped-call]
-        return outputs, tuple(last)
-    return _run(cell, ids, inputs, keep=False)[:2]
+        outputs, *final = _UnrollNative.apply(cell, ids, *inputs)  # type: ignore[no-untyped-call]
+        return outputs, tuple(final)
+    return _run_kernel(cell, ids, inputs, for_backward=False)[:2]
 
 
-class _Native(Function):
-    """One autograd node for a whole window of any cell, forward and back in compiled code."""
+class _UnrollNative(Function):
+    """A whole window of any cell as one node of autograd's graph, compiled in both directions."""
 
     @staticmethod
     def forward(ctx: Any, cell: Cell, ids: Tensor | None, *inputs: Tensor) -> tuple[Tensor, ...]:
-        outputs, last, ctx.window, ctx.kept = _run(cell, ids, inputs, keep=True)
+        outputs, final, ctx.window, ctx.buffers = _run_kernel(cell, ids, inputs, for_backward=True)
         ctx.save_for_backward(outputs, *inputs)
-        return outputs, *last
+        return outputs, *final
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        if ctx.kept is None:
-            raise RuntimeError("a window can be differentiated once: its derivative uses up what the forward pass kept")
-        _, *inputs = ctx.saved_tensors  # which also notices what was written to in between
+        if ctx.buffers is None:
+            raise RuntimeError("a window can be differentiated once: the backward pass overwrites its saved values")
+        _, *inputs = ctx.saved_tensors  # raises if one was modified in place since the forward pass
         grads = tuple(grad.contiguous() for grad in grads)
         results = [torch.empty_like(part, memory_format=torch.contiguous_format) for part in inputs]
-        # The structure names hn, cn and h0, c0; a cell without c leaves its places empty.
-        outputs, *last = (grad.data_ptr() for grad in grads)
+        # The structure has the fields hn, cn and h0, c0. For a cell without c, the fields of c are null.
+        outputs, *final = (grad.data_ptr() for grad in grads)
         table, weight, bias, *state = (result.data_ptr() for result in results)
-        gradients = native.Gradients(outputs, *_pair(last), table, weight, bias, *_pair(state))
+        gradients = native.Gradients(outputs, *_h_and_c(final), table, weight, bias, *_h_and_c(state))
         native.check(native.kernels().chargen_backward(byref(ctx.window), byref(gradients)))
-        _SPARE.append(ctx.kept[-1])
-        del _SPARE[:-_MOST_SPARE]
-        ctx.kept = None
+        _SPARE_BUFFERS.append(ctx.buffers[-1])
+        del _SPARE_BUFFERS[:-_MAX_SPARE_BUFFERS]
+        ctx.buffers = None
         return None, None, *results
 
 
-_SPARE: list[Tensor] = []
-"""Memory of windows past, for those to come: fresh memory costs a page fault every 4 KiB."""
+_SPARE_BUFFERS: list[Tensor] = []
+"""Memory of earlier windows for later ones to use: new memory costs a page fault every 4 KiB."""
 
-_MOST_SPARE = 8  # one for each layer of a run; those of another size leave as new ones come
+_MAX_SPARE_BUFFERS = 8  # one for each layer of a common model; the oldest is released first
 
 
-def _run(
-    cell: Cell, ids: Tensor | None, inputs: tuple[Tensor, ...], keep: bool
+def _run_kernel(
+    cell: Cell, ids: Tensor | None, inputs: tuple[Tensor, ...], *, for_backward: bool
 ) -> tuple[Tensor, State, native.Window, tuple[Tensor, ...]]:
-    """Outputs, the state behind them, the window for its derivative, and the other tensors it points into."""
+    """Run the forward kernel.
+
+    Returns:
+        The outputs, the final state, the kernel's description of the window, and the tensors whose addresses it holds;
+        the last of these is the memory that the backward pass reads and overwrites.
+    """
     inputs = tuple(part.detach().contiguous() for part in inputs)
     ids = None if ids is None else ids.contiguous()
     table, weight_hh, bias_hh, *state = inputs
     (T, B), H = (table.shape[:2] if ids is None else ids.shape), weight_hh.shape[1]
     if len(state) != cell.num_states or any(part.shape != (B, H) for part in state):
-        raise ValueError(f"a state of shapes {[tuple(part.shape) for part in state]} for {B} lanes of {H} units")
+        shapes = [tuple(part.shape) for part in state]
+        raise ValueError(f"the state has shapes {shapes}; {cell.type.name} needs {cell.num_states} of ({B}, {H})")
     kernels = native.kernels()
-    number = native.CELLS.index(cell.type.name)
-    size = kernels.chargen_saved_size(number, T, B, H, keep)
-    spare = next((place for place, memory in enumerate(_SPARE) if memory.numel() == size), None)
-    saved = table.new_empty(size) if spare is None else _SPARE.pop(spare)
-    outputs, last = table.new_empty(T, B, H), [torch.empty_like(part) for part in state]
+    number = native.cell_number(cell.type.name)
+    size = kernels.chargen_saved_size(number, T, B, H, for_backward)
+    spare = next((index for index, buffer in enumerate(_SPARE_BUFFERS) if buffer.numel() == size), None)
+    saved = table.new_empty(size) if spare is None else _SPARE_BUFFERS.pop(spare)
+    outputs, final = table.new_empty(T, B, H), [torch.empty_like(part) for part in state]
     window = native.Window(
-        number, T, B, H, native.num_threads(torch.get_num_threads()), keep, len(table),
+        number, T, B, H, native.num_threads(torch.get_num_threads()), for_backward, len(table),
         None if ids is None else ids.data_ptr(),
-        table.data_ptr(), weight_hh.data_ptr(), bias_hh.data_ptr(), *_pair([part.data_ptr() for part in state]),
-        outputs.data_ptr(), _pair([part.data_ptr() for part in last])[1], saved.data_ptr(),
+        table.data_ptr(), weight_hh.data_ptr(), bias_hh.data_ptr(), *_h_and_c([part.data_ptr() for part in state]),
+        outputs.data_ptr(), _h_and_c([part.data_ptr() for part in final])[1], saved.data_ptr(),
     )  # fmt: skip
     native.check(kernels.chargen_forward(byref(window)))
-    last[0].copy_(outputs[-1])
-    return outputs, tuple(last), window, (*inputs, *(() if ids is None else (ids,)), saved)
+    final[0].copy_(outputs[-1])
+    return outputs, tuple(final), window, (*inputs, *(() if ids is None else (ids,)), saved)
 
 
-def _pair(addresses: list[int]) -> tuple[int, int | None]:
-    """Those of `(h,)` or `(h, c)`, as the structures have places for both."""
+def _h_and_c(addresses: list[int]) -> tuple[int, int | None]:
+    """Return the addresses of h and c. That of c is None for a state `(h,)`."""
     return addresses[0], addresses[1] if len(addresses) > 1 else None
 
 
 def _is_native(cell: Cell, gates_x: GatesX, weight_hh: Tensor, bias_hh: Tensor, state: State) -> bool:
-    """Whether the kernel computes this cell, and takes these tensors."""
+    """Return whether the kernel computes this cell and supports these tensors."""
     table = gates_x.table if isinstance(gates_x, TableLookup) else gates_x
-    return CELLS.get(cell.type.name) is cell and native.supports((table, weight_hh, bias_hh, *state))
+    known = CELLS.get(cell.type.name) is cell and native.has_cell(cell.type.name)
+    return known and native.supports((table, weight_hh, bias_hh, *state))

@@ -1,68 +1,82 @@
-"""What a run's length means for its text: how often it is read, what to drop meanwhile, and what to type instead.
+"""How many passes are good for a text and a model, what to drop meanwhile, and what to type instead.
 
-How often is good depends on how much a model can remember of each character. Measured were twelve passes with 0.9
-parameters for each of a million characters (docs/LOG.md, "How often a text is read"), and that a text which is read
-more often than that, for its size, is learned far better with some of the recurrent weights missing in every window
-("An hour, and dropped weights"); the bounds are drawn around that.
+The number of passes that is good depends on how much a model can remember of each character. Twelve passes were
+measured to be good with 0.9 parameters for each of a million characters (docs/LOG.md, "How often a text is read"). A
+text that is read much more often than that is learned better if some recurrent weights are dropped in every window
+("An hour, and dropped weights"). The bounds below are drawn around these measurements.
 """
 
 from __future__ import annotations
 
-from chargen.config import max_time
+from dataclasses import dataclass
 
-GOOD = 12.0
-"""Passes over the text that are good for as many characters as parameters; more for fewer parameters."""
+from chargen.trainer_config import format_duration
 
-SELDOM, OFTEN = 0.15, 3.0
-"""Of what is good: below the first a model has hardly met the text, beyond the second it knows it by heart."""
+GOOD_PASSES = 12.0
+"""Passes that are good for a text of as many characters as the model has parameters."""
+
+TOO_FEW, TOO_MANY = 0.15, 3.0
+"""Fractions of the good number of passes: below the first a model is undertrained, above the second it overfits."""
 
 DROPPED = ((10.0, 0.4), (2.0, 0.3))
-"""Of what is good: from so often on, that fraction of the recurrent weights is dropped."""
+"""From this multiple of the good number of passes on, this fraction of the recurrent weights is dropped."""
 
-FEW = 1000
-"""Updates below which a run is no shorter for the better: a small text is read often, or not learned at all."""
-
-
-def good_passes(characters: int, parameters: int) -> float:
-    """How often a text should be read, from 4 to 40 times."""
-    return min(40.0, max(4.0, GOOD * characters / parameters))
+MIN_UPDATES = 1000
+"""A run of fewer updates is never advised to be shorter: a small text has to be read often."""
 
 
-def weight_dropout(passes: float, characters: int, parameters: int) -> float:
-    """The fraction of the recurrent weights to be dropped in each window of a run that reads its text so often."""
-    ratio = passes * parameters / characters / GOOD
+@dataclass(frozen=True)
+class TrainingText:
+    """A training text and the model that reads it.
+
+    Attributes:
+        num_characters: characters of the text.
+        updates_per_pass: updates in one pass over it.
+        num_parameters: parameters of the model.
+    """
+
+    num_characters: int
+    updates_per_pass: int
+    num_parameters: int
+
+
+def good_passes(num_characters: int, num_parameters: int) -> float:
+    """Return how often a text should be read, from 4 to 40 times."""
+    return min(40.0, max(4.0, GOOD_PASSES * num_characters / num_parameters))
+
+
+def weight_dropout(num_passes: float, num_characters: int, num_parameters: int) -> float:
+    """Return the fraction of recurrent weights to drop in a run that reads its text this often."""
+    ratio = num_passes * num_parameters / num_characters / GOOD_PASSES
     return next((fraction for least, fraction in DROPPED if ratio >= least), 0.0)
 
 
-def advice(
-    updates: int, per_pass: int, characters: int, parameters: int, seconds: float | None, dropped: float = 0.0
-) -> str:
-    """How often a text will be read, and what to change where that does not fit.
+def advice(updates: int, text: TrainingText, *, seconds: float | None = None, dropped: float = 0.0) -> str:
+    """Say how often a text will be read, and what to change if that is too often or too seldom.
 
     Args:
         updates: of the whole run.
-        per_pass: updates of one pass over the training text.
-        characters: of it.
-        parameters: of the model.
-        seconds: of the run, if its length was given so.
-        dropped: fraction of the recurrent weights that each window does without.
+        text: the training text and the model.
+        seconds: of the run, if its length is given as a time.
+        dropped: fraction of recurrent weights dropped in each window.
     """
-    passes, good = updates / per_pass, good_passes(characters, parameters)
-    often = f"{passes:.{0 if passes >= 10 else 1}f} passes over {characters:,} characters"
-    other = _length(good * per_pass, seconds and seconds * good / passes)
-    if passes < SELDOM * good:
-        return f"{often}: more would teach it more; write {other}, or a smaller model, which reads faster"
-    if passes > OFTEN * good and not dropped:
-        shorter = f"; {other} may do" if good * per_pass >= FEW else ""
+    passes, good = updates / text.updates_per_pass, good_passes(text.num_characters, text.num_parameters)
+    good_updates = good * text.updates_per_pass
+    often = f"{passes:.{0 if passes >= 10 else 1}f} passes over {text.num_characters:,} characters"
+    other = _length_setting(good_updates, seconds and seconds * good / passes)
+    if passes < TOO_FEW * good:
+        return f"{often}: a longer run learns more; write {other}, or choose a smaller model, which reads faster"
+    if passes > TOO_MANY * good and not dropped:
+        shorter = f"; {other} may be enough" if good_updates >= MIN_UPDATES else ""
         return (
-            f"{often}: it will know them by heart, and the best weights on the way are kept. More text would teach it "
-            f"more; a smaller model (model=small, tiny) or model.weight_dropout=0.3 may help{shorter}"
+            f"{often}: the model will overfit, and the best weights are kept. More text helps most; a smaller model "
+            f"(model=small, tiny) or model.weight_dropout=0.3 may help{shorter}"
         )
     return often
 
 
-def _length(updates: float, seconds: float | None) -> str:
-    """What to type for a run of that length."""
+def _length_setting(updates: float, seconds: float | None) -> str:
+    """Return the setting to type for a run of that length."""
     if seconds is None:
         return f"trainer.max_steps={max(1, round(updates))}"
-    return f"trainer.max_time={max_time(seconds)}"
+    return f"trainer.max_time={format_duration(seconds)}"

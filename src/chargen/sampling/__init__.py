@@ -1,1 +1,9 @@
-"""From a trained model to text, without torch."""
+"""Text from a trained model, with numpy and the compiled kernels alone.
+
+- `params`: how the next character is chosen.
+- `session`: one text that is being written, and the interface of the networks.
+- `weights`: the arrays of a model file in the form that the networks use.
+- `numpy_network`: the network in numpy; the definition of the compiled one.
+- `native_network`: the network in compiled code, for many texts at once.
+- `generator`: text in, text out.
+"""

@@ -118,7 +118,7 @@ class ModelFile:
         }
         with atomic_write(path) as temporary:
             try:
-                save_file(arrays, temporary, {**header, "sha256": _digest(header, arrays)})
+                save_file(arrays, temporary, {**header, "sha256": digest_of(header, arrays)})
             except SafetensorError as error:  # raised for a full disk, among others
                 raise OSError(str(error)) from None
 
@@ -142,7 +142,7 @@ class ModelFile:
                 arrays = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118  # not a mapping
         except (SafetensorError, AttributeError, TypeError) as error:  # the last two for types numpy does not have
             raise FileError(f"{path} is truncated or not a safetensors file ({error}): give another one") from None
-        if header.pop("sha256", "") != _digest(header, arrays):
+        if header.pop("sha256", "") != digest_of(header, arrays):
             raise FileError(f"{path} has been damaged since it was written: its checksum does not match")
         try:
             if header["format_version"] == "2":
@@ -236,7 +236,7 @@ def _split_parts(
     return weights, parts
 
 
-def _digest(header: Mapping[str, str], arrays: Mapping[str, np.ndarray]) -> str:
+def digest_of(header: Mapping[str, str], arrays: Mapping[str, np.ndarray]) -> str:
     """Return the SHA-256 of all that a file holds: the name, the shape and the bytes of each of its parts."""
     digest = hashlib.sha256()
     parts = [(key, value.encode()) for key, value in header.items()]

@@ -1,1 +1,15 @@
-"""One training run under Lightning."""
+"""One training run under Lightning.
+
+- `windows`: a text becomes windows of contiguous lanes.
+- `module`: the LightningModule: one step of truncated backpropagation through time.
+- `divergence`: notice a run that diverges.
+- `restore`: check the tensors of a checkpoint, and the random number generators in it.
+- `checkpoints`: write and read `last.ckpt`.
+- `best_model`: write `model.safetensors` after each better validation.
+- `run_length`: end the run on time.
+- `progress`: show how the run goes.
+- `metrics`: write `metrics.csv`.
+- `attempt`: the module, the Trainer and the callbacks of one attempt at a run.
+- `run`: a run from its settings to its files.
+- `summary`: what a finished run prints and writes.
+"""

@@ -1,6 +1,6 @@
-"""Where a run's numbers go: `metrics.csv` always, and the loggers of others when asked for.
+"""The log of a run: `metrics.csv` always, and other loggers on request.
 
-Lightning's own CSV logger deletes the file when a run goes on; this one cuts what was lost and goes on.
+Lightning's own CSV logger deletes the file when a run continues; this one removes the rows of lost updates and appends.
 """
 
 from __future__ import annotations
@@ -17,82 +17,77 @@ from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
+from chargen.errors import ConfigError, FileError
 from chargen.storage.atomic import atomic_write, open_no_follow
 
+EVENTS = ("skipped", "rollbacks")
+"""The columns of events, which stay in the file when a run returns to an earlier update by itself."""
+
 COLUMNS = (
-    "update",
-    "characters",
-    "seconds",
-    "train_nats_per_char",
-    "validation_nats_per_char",
-    "validation_bits_per_char",
-    "learning_rate",
-    "gradient_norm",
-    "clip_fraction",
-    "chars_per_second",
-    "skipped",
-    "returns",
+    *("update", "characters", "seconds"),
+    *("train_nats_per_char", "validation_nats_per_char", "validation_bits_per_char"),
+    *("learning_rate", "gradient_norm", "clip_fraction", "chars_per_second"),
+    *EVENTS,
 )
 """The columns of `metrics.csv`."""
 
-EVENTS = ("skipped", "returns")
-"""Those of what went wrong, which stays written when a run goes back to where it was whole."""
+_RENAMED = {"left_out": "skipped", "returns": "rollbacks"}  # columns of chargen 0.1
 
 
 class MetricsFile(Logger):
-    """`metrics.csv`: one row per measurement; a resumed run goes on behind the rows it had.
+    """`metrics.csv`: one row per measurement. A run that continues appends to its rows.
 
     Args:
-        path: of the file.
-        clock: the run's seconds.
-        chars_per_update: B * T.
+        path: the file.
+        clock: measures the seconds of the run.
+        characters_per_update: characters read in one update.
     """
 
-    def __init__(self, path: Path, clock: Timer, chars_per_update: int) -> None:
+    def __init__(self, path: Path, clock: Timer, characters_per_update: int) -> None:
         super().__init__()
         self.path = path
         self.clock = clock
-        self.chars_per_update = chars_per_update
+        self.characters_per_update = characters_per_update
 
     @property
     def name(self) -> str:
-        """As Lightning calls it."""
+        """The name that Lightning asks for."""
         return "metrics"
 
     @property
     def version(self) -> str:
-        """There is one."""
+        """The version that Lightning asks for: there is one file."""
         return ""
 
     @rank_zero_only
     def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
-        """They stand in the run's config.yaml."""
+        """Do nothing: the settings are in the run's config.yaml."""
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Appends a row. One that the disk does not take is lost: a run is worth more than its log."""
+        """Append a row. A row that the disk does not take is dropped, and the run continues."""
         known = {name: f"{value:.6g}" for name, value in metrics.items() if name in COLUMNS}
         if not known:
             return
         update = step or 0
         row = {
             "update": update,
-            "characters": update * self.chars_per_update,
+            "characters": update * self.characters_per_update,
             "seconds": f"{self.clock.time_elapsed():.2f}",
             **known,
         }
-        fresh = not self.path.exists()
+        is_new = not self.path.exists()
         with contextlib.suppress(OSError), open_no_follow(self.path, "a", encoding="utf-8", newline="") as stream:
             writer = csv.DictWriter(stream, COLUMNS)
-            if fresh:
+            if is_new:
                 writer.writeheader()
             writer.writerow(row)
 
-    def cut_behind(self, update: int, keep_events: bool = False) -> None:
-        """Drops the rows of updates that were lost; of a run that goes back by itself, what went wrong is kept.
+    def drop_after(self, update: int, *, keep_events: bool = False) -> None:
+        """Remove the rows of updates after `update`, which were lost; keep rows of events if asked to.
 
         Raises:
-            ValueError: it is not what chargen writes.
+            FileError: the file is not what chargen writes.
         """
         if not self.path.is_file():
             return
@@ -100,7 +95,8 @@ class MetricsFile(Logger):
             with open(self.path, encoding="utf-8", newline="") as stream:
                 rows = [row for row in csv.DictReader(stream) if re.fullmatch("[0-9]{1,18}", row["update"] or "")]
         except (csv.Error, KeyError, UnicodeDecodeError):
-            raise ValueError(f"{self.path} is damaged: move it away, and a new one is begun") from None
+            raise FileError(f"{self.path} is damaged: move it away, and the run begins a new one") from None
+        rows = [{_RENAMED.get(name, name): value for name, value in row.items()} for row in rows]
         kept = (
             row for row in rows if int(row["update"]) <= update or (keep_events and any(row.get(e) for e in EVENTS))
         )
@@ -111,10 +107,10 @@ class MetricsFile(Logger):
 
 
 def extra_logger(name: str, run_dir: Path) -> Logger:
-    """The logger of another program, imported only when it is asked for.
+    """Return the logger of another program, which is imported only here.
 
     Raises:
-        ValueError: its package is not installed.
+        ConfigError: its package is not installed.
     """
     try:
         if name == "tensorboard":
@@ -130,4 +126,4 @@ def extra_logger(name: str, run_dir: Path) -> Logger:
         uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{run_dir.absolute() / 'mlflow.db'}"
         return MLFlowLogger("chargen", run_name=run_dir.name, tracking_uri=uri)
     except ImportError:
-        raise ValueError(f"logger={name}: its package is not installed; write pip install 'chargen[{name}]'") from None
+        raise ConfigError(f"logger={name}: its package is not installed; write pip install 'chargen[{name}]'") from None

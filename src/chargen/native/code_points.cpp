@@ -1,19 +1,20 @@
-// Symbols by number: those of a text in UTF-8, how often each comes, and their ids from a table.
+// Code points of a text in UTF-8: decoding, counting, and looking up their ids in a table.
 //
-// Numbers are of 1 or 4 bytes, ids of 1, 2 or 4.
+// Code points take 1 or 4 bytes each, ids 1, 2 or 4 bytes. The Python definitions are in corpus/code_points.py.
 
 #include "kernels.h"
 
 // ------------------------------------------------------------------------------- UTF-8
 
 namespace {
-// How many bytes a character has that begins with `first`, and the range of its second one, which alone rules out
-// overlong forms, surrogates and what lies beyond U+10FFFF (The Unicode Standard, table 3-7). No bytes: none does.
+// The length in bytes of a character, and the range of its second byte. The range excludes overlong forms, surrogates
+// and code points beyond U+10FFFF (The Unicode Standard, table 3-7).
 struct Form {
     int64_t length;
     uint32_t low, high;
 };
 
+// Return the form of a character that begins with the byte `first`; length 0 if none does.
 Form form_of(uint32_t first) {
     if (first < 0xC2 || first > 0xF4) return {0, 0, 0};
     if (first < 0xE0) return {2, 0x80, 0xBF};
@@ -22,8 +23,8 @@ Form form_of(uint32_t first) {
 }
 }  // namespace
 
-// Writes the code points of n bytes of UTF-8, at most n. A character that is cut off at the end is left there.
-// Returns how many code points it has written, and in num_read how many bytes they were; -1 for what is no UTF-8.
+// Decode n bytes of UTF-8 into at most n code points. A character that is cut off at the end is not read. Return the
+// number of code points, and in num_read the number of bytes read. Return -1 if the text is not UTF-8.
 EXPORT int64_t chargen_decode(const uint8_t* text, int64_t n, uint32_t* numbers, int64_t* num_read) {
     const uint32_t* const begin = numbers;
     int64_t i = 0;
@@ -38,7 +39,7 @@ EXPORT int64_t chargen_decode(const uint8_t* text, int64_t n, uint32_t* numbers,
             for (; i < n && text[i] < 0x80; ++i) *numbers++ = text[i];
             continue;
         }
-        for (; i + 3 <= n; i += 3) {  // most of the world's other letters, many in a row
+        for (; i + 3 <= n; i += 3) {  // characters of three bytes, which come in long runs
             const uint32_t a = text[i], b = text[i + 1], c = text[i + 2];
             const uint32_t number = (a & 0x0F) << 12 | (b & 0x3F) << 6 | (c & 0x3F);
             const bool three = (a & 0xF0) == 0xE0 && (b & 0xC0) == 0x80 && (c & 0xC0) == 0x80;
@@ -66,9 +67,10 @@ EXPORT int64_t chargen_decode(const uint8_t* text, int64_t n, uint32_t* numbers,
 
 namespace {
 constexpr int64_t AT_ONCE = 4;
-constexpr uint32_t FREQUENT = 256;  // numbers below are counted apart: in most texts they are most
+constexpr uint32_t FREQUENT = 256;  // smaller code points are counted in tables that stay in the cache
 
-// Neighbours count in tables of their own: a letter that comes twice need not wait for its last addition.
+// Consecutive code points are counted in separate tables, so that a repeated letter does not wait for the addition
+// before it.
 template <class Number>
 void count(const Number* numbers, int64_t n, int64_t* counts) {
     int64_t frequent[AT_ONCE][FREQUENT] = {};
@@ -93,7 +95,7 @@ void look_up(const Number* numbers, int64_t n, const Id* table, int64_t num_rows
         for (int64_t i = 0; i < n; ++i) ids[i] = table[numbers[i] < last ? numbers[i] : last];
         return;
     }
-    Id every[256];  // with a row for each number there can be, nothing has to be compared
+    Id every[256];  // a row for each possible byte, so that the loop needs no comparison
     for (uint32_t number = 0; number < 256; ++number) every[number] = table[number < last ? number : last];
     for (int64_t i = 0; i < n; ++i) ids[i] = every[numbers[i] & 255];
 }
@@ -109,7 +111,7 @@ void look_up(const void* numbers, int64_t number_size, int64_t n, const void* ta
 }
 }  // namespace
 
-// Adds to counts[x] how often x is among the n numbers, all of which are places of counts.
+// Add to counts[x] how often x occurs among the n numbers. Every number must be an index of counts.
 EXPORT void chargen_count(const void* numbers, int64_t number_size, int64_t n, int64_t* counts) {
     if (number_size == 1)
         count(static_cast<const uint8_t*>(numbers), n, counts);
@@ -117,7 +119,7 @@ EXPORT void chargen_count(const void* numbers, int64_t number_size, int64_t n, i
         count(static_cast<const uint32_t*>(numbers), n, counts);
 }
 
-// ids[i] is the row of the table that numbers[i] names; the last row stands for all beyond.
+// Set ids[i] to row numbers[i] of the table. A number beyond the table gets the last row.
 EXPORT void chargen_look_up(const void* numbers, int64_t number_size, int64_t n, const void* table, int64_t id_size,
                             int64_t num_rows, void* ids) {
     const auto run = id_size == 1 ? look_up<uint8_t> : id_size == 2 ? look_up<uint16_t> : look_up<uint32_t>;

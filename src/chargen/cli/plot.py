@@ -1,0 +1,65 @@
+"""`chargen plot`: draw the learning curve of a run."""
+
+from __future__ import annotations
+
+import csv
+import math
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from chargen.cli.console import RunArgument
+from chargen.errors import FileError, UserError
+
+Points = tuple[list[float], list[float]]
+
+
+def plot(
+    run: RunArgument = None,
+    output: Annotated[
+        Optional[Path], typer.Option(help="The picture to write; curve.png in the run's folder if not given.")
+    ] = None,
+) -> None:
+    """Draw the learning curve of a run."""
+    from chargen.storage.run_folder import METRICS, newest_run
+
+    folder = run or newest_run()
+    folder = folder.parent if folder.is_file() else folder
+    rows = _read_metrics(folder / METRICS)
+    try:
+        from chargen.insight.figures import learning_curve
+    except ImportError:
+        raise UserError("drawing needs matplotlib: pip install 'chargen[plots]'") from None
+    try:
+        train, validation, rate = (
+            _column(rows, name) for name in ("train_nats_per_char", "validation_nats_per_char", "learning_rate")
+        )
+    except (KeyError, TypeError, ValueError):
+        raise _damaged(folder / METRICS) from None
+    picture = output or folder / "curve.png"
+    learning_curve(picture, str(folder), train, validation, rate)
+    print(picture)
+
+
+def _read_metrics(file: Path) -> list[dict[str, str]]:
+    try:
+        if not file.is_file():
+            raise FileNotFoundError
+        with open(file, encoding="utf-8", newline="") as stream:
+            return list(csv.DictReader(stream))
+    except OSError:
+        raise FileError(f"{file.parent} holds no metrics.csv: give the folder of a run") from None
+    except (csv.Error, UnicodeDecodeError):
+        raise _damaged(file) from None
+
+
+def _column(rows: list[dict[str, str]], name: str) -> Points:
+    """Return seconds and values of a column, without values of skipped updates, which may not be finite."""
+    points = [(float(row["seconds"]), float(row[name])) for row in rows if row.get(name)]
+    points = [point for point in points if all(map(math.isfinite, point))]
+    return [x for x, _ in points], [y for _, y in points]
+
+
+def _damaged(file: Path) -> FileError:
+    return FileError(f"{file} is damaged: its rows are not what chargen writes")

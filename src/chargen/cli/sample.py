@@ -1,0 +1,122 @@
+"""`chargen sample`: write text with a trained model."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, Optional
+
+import typer
+
+from chargen.cli.console import RunArgument, read_text, text_output, warn
+from chargen.errors import ArgumentError, UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from chargen.corpus.tokenizer import Tokenizer
+
+
+def sample(
+    run: RunArgument = None,
+    prompt: Annotated[str, typer.Option(help="Text to begin with.")] = "",
+    prompt_file: Annotated[Optional[str], typer.Option(help="A file to begin with, or - for standard input.")] = None,
+    length: Annotated[int, typer.Option(help="Characters to write at most (bytes, for a byte model).")] = 1000,
+    temperature: Annotated[
+        float, typer.Option(help="Divides the logits: lower is safer, higher is bolder, 0 takes the likeliest.")
+    ] = 0.8,
+    top_k: Annotated[int, typer.Option(help="Sample from the k likeliest characters only; 0 for all.")] = 0,
+    top_p: Annotated[
+        float, typer.Option(help="Sample from the likeliest characters that hold this probability together.")
+    ] = 1.0,
+    min_p: Annotated[
+        float, typer.Option(help="Leave out characters less likely than this fraction of the likeliest one.")
+    ] = 0.0,
+    seed: Annotated[Optional[int], typer.Option(help="The same seed writes the same text.")] = None,
+    num_samples: Annotated[int, typer.Option(help="How many samples to write, side by side.")] = 1,
+    precision: Annotated[
+        Literal["float32", "int8"], typer.Option(help="Of the weights: int8 is faster and predicts a little worse.")
+    ] = "float32",
+    novelty: Annotated[
+        bool, typer.Option("--novelty", help="Report how much of each sample is copied from the training text.")
+    ] = False,
+    output: Annotated[Optional[Path], typer.Option(help="Write to this file instead of the terminal.")] = None,
+    ignore_eos: Annotated[
+        bool, typer.Option("--ignore-eos", help="Continue after the end of an article instead of stopping.")
+    ] = False,
+    unknown: Annotated[
+        Literal["skip", "error"], typer.Option(help="What to do with characters of the prompt the model does not know.")
+    ] = "skip",
+) -> None:
+    """Write text in the manner of the training text. Characters appear as they are written."""
+    from chargen.sampling.generator import TextGenerator
+    from chargen.sampling.params import SamplingParams
+    from chargen.storage.run_folder import load_model
+
+    params = SamplingParams(temperature, top_k, top_p, min_p)
+    for name, value, least in (("length", length, 1), ("num_samples", num_samples, 1), ("seed", seed or 0, 0)):
+        if value < least:
+            raise ArgumentError(name, value, f"a whole number from {least} up")
+    if prompt_file is not None:
+        if prompt:
+            raise UserError("--prompt and --prompt-file: give one of them")
+        prompt = read_text(prompt_file)
+    model = load_model(run)
+    training = None
+    if novelty:
+        from chargen.cli.stored_corpus import corpus_of
+
+        training = corpus_of(model, "--novelty").train
+    generator = TextGenerator(model, precision)
+    ids, unknown_characters = generator.encode_prompt(prompt)
+    if unknown_characters:
+        named = " ".join(f"{c!r}" for c in unknown_characters[:12]) + (" …" if len(unknown_characters) > 12 else "")
+        if unknown == "error":
+            raise UserError(f"the model does not know {named}: leave them out, or write --unknown skip")
+        warn(f"the model does not know {named}: skipped")
+    if seed is None:
+        seed = int.from_bytes(os.urandom(4), "little")
+    seeds = [[seed, number] for number in range(num_samples)]
+    pieces = generator.stream_many(seeds, prompt, max_length=length, params=params, ignore_eos=ignore_eos)
+    with text_output(output) as write:
+        samples = _write_in_order(write, pieces, num_samples, generator.tokenizer.decode(ids))
+    if training is not None:
+        for number, text in enumerate(samples):
+            _report_novelty(f"sample {number + 1}: " if num_samples > 1 else "", training, generator.tokenizer, text)
+
+
+def _report_novelty(which: str, training: np.ndarray, tokenizer: Tokenizer, text: str) -> None:
+    """Report on standard error, so that the sample can be piped. Bytes that are not UTF-8 count as new."""
+    from chargen.evaluation.novelty import MIN_RUN_LENGTH, measure_novelty
+
+    ids = tokenizer.encode(text)
+    found = measure_novelty(training, ids)
+    run = tokenizer.decode(ids[found.position : found.position + found.longest_run].tolist())
+    shown = run if len(run) <= 60 else f"{run[:57]}..."
+    warn(
+        f"{which}longest run copied from the training text: {found.longest_run} {tokenizer.unit}s, {shown!r}; "
+        f"{found.copied_fraction:.1%} lies in runs of {MIN_RUN_LENGTH} or more"
+    )
+
+
+def _write_in_order(
+    write: Callable[[str], object], pieces: Iterator[tuple[int, str]], num_samples: int, prompt: str
+) -> list[str]:
+    """Write samples one after the other while they are generated side by side: the first one as it comes.
+
+    Returns:
+        What was written of each, without the prompt.
+    """
+    waiting: list[list[str]] = [[] for _ in range(num_samples)]
+    for number in range(num_samples):
+        if num_samples > 1:
+            write(f"{chr(10) if number else ''}--- sample {number + 1}\n")
+        write(prompt + "".join(waiting[number]))
+        if number == 0:
+            for which, piece in pieces:
+                waiting[which].append(piece)
+                if which == 0:
+                    write(piece)
+        write("\n")
+    return ["".join(texts) for texts in waiting]

@@ -1,0 +1,78 @@
+"""The corpus that the files of a run name. Anyone may have written these files, so little is done on their word."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from chargen.cli.conf_folder import choices, values
+from chargen.errors import FileError, UserError
+
+if TYPE_CHECKING:
+    from chargen.config import TrainConfig
+    from chargen.corpus.encoded import Corpus
+    from chargen.storage.model_file import ModelFile
+
+
+def corpus_of(model: ModelFile, needed_by: str = "") -> Corpus:
+    """Load the corpus that a model has learned from.
+
+    Args:
+        model: the model.
+        needed_by: the flags that need the corpus, for the message; "" if the held-out text is to be scored.
+
+    Raises:
+        UserError: the corpus is not known, not there, or has changed. The message says how to do without it.
+    """
+    from chargen.config import parse_config
+    from chargen.corpus.encoded import load_corpus
+
+    instead = f"leave out {needed_by}" if needed_by else "score a text with --text FILE"
+    if model.metadata.get("config") is None:
+        raise UserError(f"the model does not say what it learned from: {instead}")
+    try:
+        config = with_known_data_dir(parse_config(model.metadata["config"]))
+        require_known_download(config)
+        corpus = load_corpus(config.corpus, Path(config.data_dir), expected_sha256=str(model.corpus_sha256))
+        if corpus.tokenizer.vocab_size != model.config.vocab_size:
+            raise FileError(f"the model does not know the symbols of corpus {corpus.name}")
+        return corpus
+    except UserError as error:
+        raise UserError(f"{error}; or {instead}") from None
+
+
+def with_known_data_dir(config: TrainConfig) -> TrainConfig:
+    """Return settings whose data folder is the stored one if it holds data, and the default one otherwise.
+
+    Settings from a file never create a folder of their choice.
+    """
+    from chargen.config import TrainConfig
+
+    folder, file = Path(config.data_dir), config.corpus.file
+    if (folder / "encoded").is_dir() or (file and (folder / file).is_file()):
+        return config
+    return replace(config, data_dir=TrainConfig(run_dir=config.run_dir).with_absolute_paths().data_dir)
+
+
+def require_known_download(config: TrainConfig) -> None:
+    """Refuse to fetch an address that a file names, unless conf/corpus names it too.
+
+    A download that is there already is used; its digest is compared.
+
+    Raises:
+        UserError: the address is not known.
+    """
+    from chargen.corpus.sources import unzipped_path
+
+    wanted, folder = asdict(config.corpus), Path(config.data_dir)
+    if wanted["url"] is None:
+        return
+    if wanted["file"] and ((folder / wanted["file"]).is_file() or unzipped_path(folder / wanted["file"]).is_file()):
+        return
+    known = [values("corpus", name) for name in choices("corpus")]
+    if not any(all(wanted[key] == one.get(key) for key in ("url", "file", "size", "sha256")) for one in known):
+        raise UserError(
+            f"the run learned from {wanted['url']}, which chargen does not fetch because a file names it: if you trust "
+            f"it, download it and put it at {folder / str(wanted['file'])}"
+        )

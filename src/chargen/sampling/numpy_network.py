@@ -1,0 +1,254 @@
+"""A trained network in numpy, one character at a time: the definition of the compiled network.
+
+Dimensions: N streams, n characters of each, L layers, V vocabulary, H hidden, G gates, P parts of the state: h, or h
+and c, of every layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
+
+import numpy as np
+
+from chargen.cell_types import CELL_TYPES
+from chargen.corpus.tokenizer import END_ID
+from chargen.errors import FileError
+from chargen.sampling.params import SamplingParams
+from chargen.sampling.session import BANNED, Seed, Session, check_ids, check_read, check_step, new_session
+from chargen.sampling.weights import Precision, input_table, layer_weights, quantize
+from chargen.storage.model_file import ModelFile
+
+Array = np.ndarray
+State = tuple[Array, ...]
+"""The state of a layer: `(h,)` or `(h, c)`, each (H,)."""
+
+Tick = Callable[[Array, Array, State], State]
+"""`(input gates (G*H,), hidden gates (G*H,), state) -> next state`. The gates include their biases."""
+
+
+# ------------------------------------------------------------------------------- cells
+
+
+def _sigmoid(a: Array) -> Array:
+    return 0.5 * np.tanh(0.5 * a) + 0.5  # never overflows
+
+
+def _rnn_tick(gates_x: Array, gates_h: Array, state: State) -> State:
+    return (np.tanh(gates_x + gates_h),)
+
+
+def _lstm_tick(gates_x: Array, gates_h: Array, state: State) -> State:
+    a_i, a_f, a_g, a_o = (gates_x + gates_h).reshape(4, -1)
+    c = _sigmoid(a_f) * state[1] + _sigmoid(a_i) * np.tanh(a_g)
+    return _sigmoid(a_o) * np.tanh(c), c
+
+
+def _gru_tick(gates_x: Array, gates_h: Array, state: State) -> State:
+    (x_r, x_z, x_n), (h_r, h_z, h_n) = gates_x.reshape(3, -1), gates_h.reshape(3, -1)
+    z = _sigmoid(x_z + h_z)
+    n = np.tanh(x_n + _sigmoid(x_r + h_r) * h_n)
+    return (n + z * (state[0] - n),)
+
+
+TICKS: dict[str, Tick] = {"rnn": _rnn_tick, "lstm": _lstm_tick, "gru": _gru_tick}
+"""The equations of one tick by the name of the cell. `nn/cells.py` has the same equations for torch."""
+
+
+# ------------------------------------------------------------------------------- matrices
+
+
+class _FloatProduct:
+    """x -> W x + b in float32."""
+
+    def __init__(self, rows: Array, bias: Array) -> None:
+        self._rows, self._bias = np.ascontiguousarray(rows), bias
+
+    def __call__(self, x: Array) -> Array:
+        return np.asarray(self._rows @ x + self._bias)
+
+
+class _Int8Product:
+    """x -> W x + b with W and x quantized to int8; the sums of integers are exact."""
+
+    def __init__(self, rows: Array, bias: Array) -> None:
+        integers, self._scale = quantize(rows)
+        self._rows, self._bias = integers.astype(np.float64), bias
+
+    def __call__(self, x: Array) -> Array:
+        largest = np.abs(x).max()
+        integers = np.floor(x * (np.float32(127) / largest if largest > 0 else 0) + np.float32(0.5))
+        sums = (self._rows @ integers.astype(np.float64)).astype(np.float32)
+        return np.asarray(sums * (self._scale * (largest / np.float32(127))) + self._bias)
+
+
+# ------------------------------------------------------------------------------- the network
+
+
+class NumpyNetwork:
+    """A trained `CharRNN` in numpy; equal to it up to float rounding.
+
+    It implements `chargen.sampling.session.Network`.
+
+    Args:
+        model_file: the model.
+        precision: of its matrices.
+
+    Raises:
+        FileError: the weights do not fit the settings of the model.
+        ValueError: there are no equations for its cell.
+    """
+
+    def __init__(self, model_file: ModelFile, precision: Precision = "float32") -> None:
+        config, weights = model_file.config, model_file.weights
+        if config.cell not in TICKS:
+            raise ValueError(f"NumpyNetwork has no tick for the cell {config.cell!r}; it has {', '.join(TICKS)}")
+        matrix = _Int8Product if precision == "int8" else _FloatProduct
+        try:
+            self._tick, self.num_states = TICKS[config.cell], CELL_TYPES[config.cell].num_states
+            self.num_layers, self.hidden_size = config.num_layers, config.hidden_size
+            self._residual = config.residual
+            self._table = input_table(model_file)
+            self._layers = []
+            for layer in range(self.num_layers):
+                weight_ih, weight_hh, bias_ih, bias_hh = layer_weights(model_file, layer)
+                self._layers.append((matrix(weight_ih, bias_ih) if layer else None, matrix(weight_hh, bias_hh)))
+            self._head = matrix(weights["head.weight"], weights["head.bias"])
+            logits, _ = self.tick(END_ID, self.zero_state())
+            if logits.shape != (self.vocab_size,):
+                raise ValueError(f"{len(logits)} logits for a vocabulary of {self.vocab_size}")
+        except (KeyError, ValueError, IndexError) as error:
+            raise FileError(f"the model's weights do not fit its settings ({error})") from None
+
+    @property
+    def vocab_size(self) -> int:
+        """V, the size of the vocabulary."""
+        return len(self._table)
+
+    def zero_state(self) -> list[State]:
+        """Return the state at the beginning of a text: zeros for every layer."""
+        zeros = np.zeros(self.hidden_size, dtype=self._table.dtype)
+        return [(zeros,) * self.num_states for _ in range(self.num_layers)]
+
+    def tick(self, id: int, states: Sequence[State]) -> tuple[Array, list[State]]:
+        """Read one character.
+
+        Args:
+            id: the character.
+            states: the state of every layer before it.
+
+        Returns:
+            The logits of the next character, (V,), and the states after this one.
+        """
+        after, below = [], np.empty(0)
+        for (input_product, hidden_product), state in zip(self._layers, states, strict=True):
+            gates_x = input_product(below) if input_product else self._table[id]
+            state = self._tick(gates_x, hidden_product(state[0]), state)
+            below = state[0] + below if input_product and self._residual else state[0]
+            after.append(state)
+        return self._head(below), after
+
+    def read(self, ids: Array, states: Array | None = None) -> tuple[Array, Array]:
+        """Read ids (N, n). See `Network.read`."""
+        return self._read(ids, states, every=False)
+
+    def predict(self, ids: Array, states: Array | None = None) -> tuple[Array, Array]:
+        """Read ids (N, n) and return the logits behind every id. See `Network.predict`."""
+        return self._read(ids, states, every=True)
+
+    def open(
+        self,
+        prompt_ids: Sequence[int] | Array,
+        params: SamplingParams,
+        *,
+        seed: Seed = None,
+        max_length: int | None = None,
+        banned: Sequence[int] = BANNED,
+        stop: int | None = None,
+    ) -> Session:
+        """Read a prompt and return a session that continues it. See `Network.open`."""
+        return new_session(self, prompt_ids, params, seed=seed, max_length=max_length, banned=banned, stop=stop)
+
+    def step(self, sessions: Sequence[Session], num_characters: int) -> list[list[int]]:
+        """Write the next ids of every session. See `Network.step`."""
+        check_step(sessions, num_characters, self._state_shape, self.vocab_size)
+        return [self._step(session, num_characters) for session in sessions]
+
+    def close(self, session: Session) -> None:
+        """Release the memory of a session. See `Network.close`."""
+        session.close()
+
+    def _step(self, session: Session, num_characters: int) -> list[int]:
+        layers, written = self._unpacked(session.state), []
+        for _ in range(session.num_wanted(num_characters)):
+            session.logits[session.banned] = -np.inf
+            id = session.params.draw(session.logits, session.rng)
+            written += session.accept([id])
+            if session.finished:
+                break
+            session.logits[:], layers = self.tick(id, layers)
+        session.state[:] = list(chain(*layers))
+        return written
+
+    def _read(self, ids: Array, states: Array | None, every: bool) -> tuple[Array, Array]:
+        (N, n), shape = ids.shape, (self._state_shape[0], len(ids), self.hidden_size)
+        check_read(ids, states, shape)
+        check_ids(ids, self.vocab_size)
+        states = np.zeros(shape, dtype=np.float32) if states is None else states.copy()
+        logits = np.empty((N, n if every else 1, self.vocab_size), dtype=np.float32)
+        for stream, row in enumerate(ids.tolist()):
+            layers = self._unpacked(states[:, stream])
+            for place, id in enumerate(row):
+                logits[stream, place if every else 0], layers = self.tick(id, layers)
+            states[:, stream] = list(chain(*layers))
+        return logits if every else logits[:, 0], states
+
+    @property
+    def _state_shape(self) -> tuple[int, int]:
+        return self.num_layers * self.num_states, self.hidden_size
+
+    def _unpacked(self, state: Array) -> list[State]:
+        """Return a state (P, H) layer by layer."""
+        parts = self.num_states
+        return [tuple(state[layer * parts : (layer + 1) * parts].copy()) for layer in range(self.num_layers)]
+
+
+def generate(
+    network: NumpyNetwork,
+    prompt_ids: Sequence[int],
+    params: SamplingParams,
+    *,
+    rng: np.random.Generator,
+    max_length: int,
+    banned: Sequence[int] = BANNED,
+    stop: int | None = None,
+) -> Iterator[int]:
+    """Continue a prompt: the definition of what a session writes.
+
+    Args:
+        network: the network.
+        prompt_ids: ids to read first, at least one.
+        params: how each character is chosen.
+        rng: the source of randomness.
+        max_length: how many ids to write at most.
+        banned: ids that are never written.
+        stop: the id that ends the text; None for none.
+
+    Yields:
+        The ids of the continuation, one at a time.
+
+    Raises:
+        ValueError: the prompt is empty.
+    """
+    if len(prompt_ids) == 0:
+        raise ValueError("a prompt needs at least one id")
+    states = network.zero_state()
+    for id in prompt_ids:
+        logits, states = network.tick(int(id), states)
+    for _ in range(max_length):
+        logits[list(banned)] = -np.inf
+        id = params.draw(logits, rng)
+        yield id
+        if id == stop:
+            return
+        logits, states = network.tick(id, states)

@@ -1,0 +1,242 @@
+"""One text that is being written, and the interface of the networks that write it.
+
+A network holds weights alone. A `Session` holds everything that belongs to one text: the state of the network behind
+the last character, the logits of the next one, the sampling parameters and the random generator. A network advances any
+number of sessions together. The text of a session does not depend on the other sessions.
+
+Dimensions: N streams, n characters of each, V vocabulary, H hidden, P parts of the state: h, or h and c, of every
+layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, Protocol
+
+import numpy as np
+
+from chargen.corpus.tokenizer import UNKNOWN_ID
+from chargen.errors import ArgumentError
+from chargen.sampling.params import SamplingParams
+
+Array = np.ndarray
+
+Seed = int | Sequence[int] | np.random.Generator | None
+"""What `numpy.random.default_rng` takes: the same numbers give the same text; None gives another text each time."""
+
+BANNED = (UNKNOWN_ID,)
+"""Ids that are never written unless the caller says otherwise: the unknown character has no spelling."""
+
+
+@dataclass(eq=False)
+class Session:
+    """One text that is being written.
+
+    `Network.open` makes a session. It can be copied and pickled: the copy continues the same text on its own.
+
+    Attributes:
+        params: how each character is chosen.
+        rng: the source of randomness.
+        max_length: how many ids to write at most; None for no limit.
+        banned: ids that are never written, int64.
+        stop: the id that ends the text; None for none.
+        state: (P, H) float32, the state behind the last id.
+        logits: (V,) float32, of the next id.
+        num_written: how many ids have been written.
+        finish_reason: `stop` or `length` once the text has ended.
+        closed: whether `Network.close` has released the session.
+        stream: the struct of the compiled kernels, which holds addresses of the arrays above.
+    """
+
+    params: SamplingParams
+    rng: np.random.Generator
+    max_length: int | None
+    banned: Array
+    stop: int | None
+    state: Array
+    logits: Array
+    num_written: int = 0
+    finish_reason: Literal["stop", "length"] | None = None
+    closed: bool = False
+    stream: Any = field(default=None, repr=False)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the text has ended."""
+        return self.finish_reason is not None
+
+    def fork(self, seed: Seed) -> Session:
+        """Return a session at the same place of the same text, with a random generator of its own."""
+        copies = {name: getattr(self, name).copy() for name in ("banned", "state", "logits")}
+        return replace(self, rng=make_rng(seed), stream=None, **copies)
+
+    def num_wanted(self, num_characters: int) -> int:
+        """Return how many of the next `num_characters` ids `max_length` leaves room for."""
+        return num_characters if self.max_length is None else min(num_characters, self.max_length - self.num_written)
+
+    def accept(self, ids: list[int]) -> list[int]:
+        """Append ids to the text, up to `stop` or `max_length`. Return those that were appended."""
+        if self.max_length is not None:
+            ids = ids[: self.max_length - self.num_written]
+        if self.stop is not None and self.stop in ids:
+            ids = ids[: ids.index(self.stop) + 1]
+            self.finish_reason = "stop"
+        self.num_written += len(ids)
+        if self.num_written == self.max_length and not self.finished:
+            self.finish_reason = "length"
+        return ids
+
+    def close(self) -> None:
+        """Release the arrays. The session takes no further steps."""
+        self.closed = True
+        self.stream, self.state, self.logits = None, np.empty((0, 0), np.float32), np.empty(0, np.float32)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "stream": None}  # its addresses are those of this session's arrays
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Session:
+        copied = {name: deepcopy(value, memo) for name, value in self.__getstate__().items()}
+        return Session(**copied)
+
+
+class Network(Protocol):
+    """A trained network that reads and writes ids."""
+
+    @property
+    def vocab_size(self) -> int:
+        """V, the size of the vocabulary."""
+
+    def read(self, ids: Array, states: Array | None = None) -> tuple[Array, Array]:
+        """Read n ids on each of N streams.
+
+        Args:
+            ids: (N, n) integers, n at least 1.
+            states: (P, N, H) as returned before; None for the beginning of a text.
+
+        Returns:
+            The logits of the next id, (N, V), and the states, (P, N, H).
+
+        Raises:
+            IndexError: an id is not below `vocab_size`.
+            ValueError: there are no ids, or the states have another shape.
+        """
+
+    def predict(self, ids: Array, states: Array | None = None) -> tuple[Array, Array]:
+        """Read ids like `read`, but return the logits behind every id, (N, n, V), and the states."""
+
+    def open(
+        self,
+        prompt_ids: Sequence[int] | Array,
+        params: SamplingParams,
+        *,
+        seed: Seed = None,
+        max_length: int | None = None,
+        banned: Sequence[int] = BANNED,
+        stop: int | None = None,
+    ) -> Session:
+        """Read a prompt and return a session that continues it.
+
+        Args:
+            prompt_ids: at least one id.
+            params: how each character is chosen.
+            seed: an integer, several integers, a numpy Generator, or None for a random seed.
+            max_length: how many ids to write at most; None for no limit.
+            banned: ids that are never written.
+            stop: the id that ends the text; None for none.
+
+        Raises:
+            ArgumentError: `seed`, `max_length` or `banned` is out of range.
+            IndexError: an id is not below `vocab_size`.
+            ValueError: the prompt is empty.
+        """
+
+    def step(self, sessions: Sequence[Session], num_characters: int) -> list[list[int]]:
+        """Write the next ids of every session.
+
+        Args:
+            sessions: different sessions of this network, none of them finished or closed.
+            num_characters: how many ids to write, at least 1.
+
+        Returns:
+            For each session `num_characters` ids, or fewer if its text has ended; the last one is then `stop` if the
+            session has met it.
+
+        Raises:
+            RuntimeError: a session is finished or closed.
+            ValueError: a session belongs to a network of another shape or appears twice.
+        """
+
+    def close(self, session: Session) -> None:
+        """Release the memory of a session. A closed session takes no further steps."""
+
+
+def make_rng(seed: Seed) -> np.random.Generator:
+    """Return the random generator of a seed.
+
+    Raises:
+        ArgumentError: the seed is not one that numpy takes.
+    """
+    try:
+        return np.random.default_rng(seed)
+    except (TypeError, ValueError):
+        raise ArgumentError("seed", seed, "a whole number from 0 up, or several of them") from None
+
+
+def check_max_length(max_length: int | None) -> None:
+    """Raise ArgumentError unless `max_length` is None or a positive integer."""
+    if max_length is not None and (not isinstance(max_length, int) or max_length < 1):
+        raise ArgumentError("max_length", max_length, "a whole number from 1 up")
+
+
+def check_ids(ids: Array, vocab_size: int) -> None:
+    """Raise IndexError unless every id is in the vocabulary."""
+    if ids.size and (int(ids.min()) < 0 or int(ids.max()) >= vocab_size):
+        raise IndexError("an id is beyond the vocabulary")
+
+
+def new_session(
+    network: Network,
+    prompt_ids: Sequence[int] | Array,
+    params: SamplingParams,
+    *,
+    seed: Seed,
+    max_length: int | None,
+    banned: Sequence[int],
+    stop: int | None,
+) -> Session:
+    """Implement `Network.open` with `Network.read`."""
+    rng, excluded = make_rng(seed), np.array(sorted(set(banned)), dtype=np.int64)
+    check_max_length(max_length)
+    check_ids(excluded, network.vocab_size)
+    if len(excluded) == network.vocab_size:
+        raise ArgumentError("banned", "every id", "fewer ids than the vocabulary has")
+    if len(prompt_ids) == 0:
+        raise ValueError("a prompt needs at least one id")
+    logits, states = network.read(np.asarray(prompt_ids, dtype=np.int64)[None])
+    state = np.ascontiguousarray(states[:, 0])
+    return Session(params, rng, max_length, excluded, stop, state, np.ascontiguousarray(logits[0]))
+
+
+def check_read(ids: Array, states: Array | None, shape: tuple[int, int, int]) -> None:
+    """Raise ValueError unless there are ids to read, and states of the right shape."""
+    if ids.size == 0:
+        raise ValueError("there is no id to read")
+    if states is not None and states.shape != shape:
+        raise ValueError(f"states of shape {states.shape}: expected {shape}")
+
+
+def check_step(sessions: Sequence[Session], num_characters: int, state_shape: tuple[int, int], vocab_size: int) -> None:
+    """Raise the errors of `Network.step`."""
+    if num_characters < 1:
+        raise ArgumentError("num_characters", num_characters, "a whole number from 1 up")
+    for session in sessions:
+        if session.closed:
+            raise RuntimeError("this session is closed: open another one")
+        if session.finish_reason is not None:
+            raise RuntimeError(f"this session has finished ({session.finish_reason}): open another one")
+        if session.state.shape != state_shape or session.logits.shape != (vocab_size,):
+            raise ValueError("this session belongs to a network of another shape")
+    if len(set(map(id, sessions))) < len(sessions):
+        raise ValueError("a session appears twice in one step")

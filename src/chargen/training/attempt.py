@@ -1,0 +1,273 @@
+"""One attempt at a run: the module, Lightning's Trainer and the callbacks. A run that diverges makes another one."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import signal
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import Trainer
+from lightning.pytorch.accelerators import CPUAccelerator
+from lightning.pytorch.callbacks import Callback, EarlyStopping, Timer
+from lightning.pytorch.loggers import Logger
+from rich.console import Console
+
+from chargen import native
+from chargen.config import TrainConfig
+from chargen.corpus.encoded import Corpus
+from chargen.errors import ConfigError, FileError, UserError
+from chargen.planning.length import NUM_VALIDATIONS, RunLength, RunPlan
+from chargen.storage.checkpoint import CHECKPOINT, Checkpoint
+from chargen.storage.run_folder import CONFIG, METRICS, TOKENIZER
+from chargen.training.best_model import BestModelWriter
+from chargen.training.checkpoints import CheckpointFiles, CheckpointWriter
+from chargen.training.divergence import Diverged
+from chargen.training.metrics import MetricsFile
+from chargen.training.module import VALIDATION_SCORE, CharLanguageModel
+from chargen.training.progress import ProgressReport
+from chargen.training.run_length import RunLengthCallback
+from chargen.training.windows import TextDataModule
+
+
+@dataclass(frozen=True)
+class RunContext:
+    """What stays the same in all attempts at a run.
+
+    Attributes:
+        config: the settings.
+        corpus: what to learn from.
+        metadata: what the run's files say about it, as plain data.
+        console: where to show the run.
+        program: what the user types to start chargen.
+        loggers: loggers besides `metrics.csv`.
+    """
+
+    config: TrainConfig
+    corpus: Corpus
+    metadata: dict[str, Any]
+    console: Console
+    program: str
+    loggers: Sequence[Logger] = ()
+
+    @property
+    def run_dir(self) -> Path:
+        """The folder of the run."""
+        return Path(self.config.run_dir)
+
+    @property
+    def plan(self) -> RunPlan:
+        """What the settings mean for this text."""
+        return RunPlan(self.config, len(self.corpus.train), self.corpus.tokenizer.vocab_size)
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where an attempt starts.
+
+    Attributes:
+        checkpoint: the checkpoint to continue from; None to begin.
+        max_seconds: the time of the run, without what earlier attempts have lost; None for no limit.
+        rollbacks: how often the run has returned to a checkpoint.
+        new_length: the user has given a resumed run another length.
+    """
+
+    checkpoint: Checkpoint | None
+    max_seconds: float | None
+    rollbacks: int = 0
+    new_length: bool = False
+
+
+class Attempt:
+    """The module, the Trainer and the callbacks of one attempt at a run.
+
+    Args:
+        context: the run.
+        start: where it starts.
+
+    Raises:
+        ConfigError: Lightning refuses a setting of its Trainer.
+    """
+
+    def __init__(self, context: RunContext, start: Start) -> None:
+        config, plan = context.config, context.plan
+        self.context = context
+        self.start = start
+        self.resume = start.checkpoint.file if start.checkpoint is not None else None
+        length = RunLength(start.max_seconds, plan.length.max_updates)
+
+        torch.manual_seed(config.seed)
+        model = replace(config.model, vocab_size=context.corpus.tokenizer.vocab_size)
+        tokenizer = context.corpus.tokenizer.to_json()
+        self.module = CharLanguageModel(asdict(model), asdict(config.optimizer), tokenizer, context.metadata)
+        self.module.start_run(
+            length.max_updates,
+            rollbacks=start.rollbacks,
+            new_length=start.new_length,
+            restoring=start.checkpoint is not None,
+        )
+
+        self.clock = Timer(
+            duration=timedelta(seconds=length.max_seconds) if length.max_seconds else None, verbose=False
+        )
+        self.metrics = MetricsFile(context.run_dir / METRICS, self.clock, config.characters_per_update)
+        self.report = ProgressReport(
+            context.console,
+            self.clock,
+            max_seconds=length.max_seconds,
+            characters_per_update=config.characters_per_update,
+            log_every=int(config.trainer.get("log_every_n_steps") or 50),
+        )
+        say = self.report.say
+        self.best_model = BestModelWriter(context.run_dir, self.clock, config.sample_length, say)
+        seconds, updates = 60 * config.save_every_minutes, config.save_every_updates
+        self.checkpoints = CheckpointWriter(context.run_dir / CHECKPOINT, seconds, updates, say)
+        callbacks: list[Callback] = [
+            self.clock,
+            RunLengthCallback(self.clock, length, say, plan.advice),
+            self.report,
+            self.best_model,
+            self.checkpoints,
+        ]
+        if config.early_stopping is not None:
+            callbacks.append(
+                EarlyStopping(VALIDATION_SCORE, patience=config.early_stopping, verbose=False, check_finite=False)
+            )
+        self.trainer = build_trainer(
+            config,
+            length,
+            callbacks=callbacks,
+            loggers=[self.metrics, *context.loggers],
+            files=CheckpointFiles(start.checkpoint),
+        )
+        if self.trainer.precision == "64-true":
+            self.module.double()  # Lightning does this after it loads a checkpoint, which would lose half of the digits
+
+    @property
+    def num_parameters(self) -> int:
+        """Parameters of the model."""
+        return sum(parameter.numel() for parameter in self.module.parameters())
+
+    @property
+    def was_stopped(self) -> bool:
+        """Whether a signal has ended the run before its last update."""
+        total = self.module.schedule.total_updates
+        return self.checkpoints.stop_signal is not None and (total is None or self.trainer.global_step < total)
+
+    def fit(self, data: TextDataModule) -> None:
+        """Train to the end, or until a signal.
+
+        The first signal stops the run after the present update, a second SIGINT at once.
+
+        Raises:
+            Diverged: the run has diverged.
+            ConfigError: Lightning refuses a setting.
+            FileError: the checkpoint cannot be restored.
+            KeyboardInterrupt: a second SIGINT.
+        """
+        with _stop_signals(self.checkpoints), _threads_for_kernels(self.trainer):
+            try:
+                self.trainer.fit(self.module, datamodule=data, ckpt_path=self.resume, weights_only=True)
+            except SystemExit:
+                if self.checkpoints.stop_signal is None:
+                    raise
+            except MisconfigurationException as error:
+                if self.resume is None:
+                    for name in (CONFIG, TOKENIZER):  # of a run that never began
+                        (self.context.run_dir / name).unlink(missing_ok=True)
+                raise ConfigError(f"trainer: {error}") from None
+            except (UserError, Diverged, MemoryError):
+                raise
+            except Exception as error:  # Lightning and torch raise many kinds for parts they did not write
+                if not self.module.is_restoring or "memory" in str(error):
+                    raise
+                reason = f"{type(error).__name__}: {error}".splitlines()[0]
+                raise FileError(
+                    f"{self.resume} cannot be continued: it is damaged or forged, or does not fit what was changed "
+                    f"({reason})"
+                ) from error
+
+
+def build_trainer(
+    config: TrainConfig,
+    length: RunLength,
+    *,
+    callbacks: list[Callback],
+    loggers: list[Logger],
+    files: CheckpointFiles,
+) -> Trainer:
+    """Build Lightning's Trainer: quiet, and counting validations across passes over the text.
+
+    Raises:
+        ConfigError: Lightning refuses one of its settings.
+    """
+    own = ("max_time", "max_steps", "max_epochs")
+    settings = {name: value for name, value in config.trainer.items() if name not in own}
+    interval = settings.pop("val_check_interval", None)
+    if interval is None and length.max_updates is not None:
+        interval = max(1, length.max_updates // NUM_VALIDATIONS)
+    elif interval is None and length.max_seconds is not None:
+        interval = timedelta(seconds=length.max_seconds / NUM_VALIDATIONS)
+    if not isinstance(interval, float):
+        settings.setdefault("check_val_every_n_epoch", None)
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    logging.getLogger("lightning.fabric").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module=r"lightning\..*")
+    warnings.filterwarnings("ignore", message=".*`isinstance\\(treespec, LeafSpec\\)`.*")
+    try:
+        return Trainer(
+            max_steps=length.max_updates or -1,
+            max_epochs=-1,
+            val_check_interval=interval,
+            callbacks=callbacks,
+            logger=loggers,
+            plugins=[files],
+            default_root_dir=config.run_dir,
+            enable_progress_bar=False,
+            enable_checkpointing=True,
+            use_distributed_sampler=False,
+            **settings,
+        )
+    except (MisconfigurationException, AttributeError, RuntimeError, TypeError, ValueError) as error:
+        raise ConfigError(f"trainer: {error}") from None
+
+
+@contextlib.contextmanager
+def _stop_signals(checkpoints: CheckpointWriter) -> Iterator[None]:
+    """Let SIGINT and SIGTERM stop the run after the present update, and a second SIGINT at once."""
+
+    def stop(signum: int, frame: FrameType | None) -> None:
+        if checkpoints.stop_signal is None:
+            checkpoints.stop_signal = signum
+        elif signum == signal.SIGINT:  # a second SIGTERM may come from the same cause: a reader that went away
+            raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _threads_for_kernels(trainer: Trainer) -> Iterator[None]:
+    """Give the threads to the compiled kernels, and one to torch, where the kernels do the work."""
+    threads = torch.get_num_threads()
+    if not (native.library() and isinstance(trainer.accelerator, CPUAccelerator) and threads > 1):
+        yield
+        return
+    torch.set_num_threads(1)
+    try:
+        with native.kernel_threads(threads):
+            yield
+    finally:
+        torch.set_num_threads(threads)

@@ -1,0 +1,394 @@
+"""A text becomes the right ids, is encoded once, and is split where it should be."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from support.corpora import articles_of, load_text
+
+from chargen import native
+from chargen.config import CorpusConfig
+from chargen.corpus.encoded import encode_file, find_article_end, load_corpus, load_encoded
+from chargen.corpus.reader import Cleaning, read_articles
+from chargen.corpus.tokenizer import END_ID, UNKNOWN_ID, Tokenizer
+from chargen.errors import ConfigError, TextError, UserError
+
+# ------------------------------------------------------------------------------- texts
+
+
+def test_one_file_is_one_article(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("to be or not to be\n", encoding="utf-8")
+    corpus = load_text(tmp_path / "a.txt", tmp_path)
+    assert articles_of(corpus) == ["to be or not to be\n"]
+    assert corpus.sha256 == hashlib.sha256(b"to be or not to be\n").hexdigest()
+    assert (len(corpus.train), len(corpus.validation)) == (13, 7)  # the held-out six and the id before them
+    assert corpus.start_id == corpus.tokenizer.encode("\n")[0]
+
+
+def test_folder_is_a_sequence_of_articles(tmp_path: Path) -> None:
+    (tmp_path / "in" / "deep").mkdir(parents=True)
+    (tmp_path / "in" / "b.txt").write_text("second")
+    (tmp_path / "in" / "a.md").write_text("first")
+    (tmp_path / "in" / "deep" / "c.jsonl").write_text('{"text": "third"}\n\n{"text": "fourth", "other": 1}\n')
+    (tmp_path / "in" / "deep" / "d.txt.gz").write_bytes(gzip.compress(b"fifth"))
+    (tmp_path / "in" / "empty.txt").write_text("")
+    (tmp_path / "in" / "picture.png").write_bytes(b"\x89PNG")
+    (tmp_path / "in" / ".hidden.txt").write_text("secret")
+    corpus = load_text(tmp_path / "in", tmp_path)
+    assert articles_of(corpus) == ["first", "second", "third", "fourth", "fifth"]
+    assert (corpus.num_articles, corpus.start_id) == (5, END_ID)
+
+
+def test_list_of_files_keeps_its_order(tmp_path: Path) -> None:
+    for name in ("one [x].txt", "two.txt"):
+        (tmp_path / name).write_text(name)
+    both = [str(tmp_path / "two.txt"), str(tmp_path / "one [x].txt")]
+    assert articles_of(load_text(both, tmp_path)) == ["two.txt", "one [x].txt"]
+
+
+@pytest.mark.parametrize(
+    ("content", "settings", "text"),
+    [
+        ("白日依山尽".encode("gb18030"), {"encoding": "gb18030"}, "白日依山尽"),
+        ("白日依山尽".encode("gb18030"), {"encoding": "gb18030", "unit": "byte"}, "白日依山尽"),
+        (b"a\r\nb\rc", {"normalize_newlines": True}, "a\nb\nc"),
+        ("cafe\u0301 ".encode() * 3, {"normalize_unicode": True}, "caf\u00e9 " * 3),
+    ],
+)
+def test_settings_reach_the_reader(content: bytes, settings: dict[str, Any], text: str, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(content)
+    assert articles_of(load_text(tmp_path / "a.txt", tmp_path, **settings)) == [text]
+
+
+def test_byte_unit_takes_any_bytes(tmp_path: Path) -> None:
+    content = bytes(range(256)) * 2
+    (tmp_path / "a.bin").write_bytes(content)
+    corpus = load_text(tmp_path / "a.bin", tmp_path, unit="byte")
+    assert (corpus.ids - 2).astype(np.uint8).tobytes() == content
+
+
+@pytest.mark.parametrize(("num_symbols", "dtype"), [(254, "uint8"), (255, "uint16")])
+def test_ids_have_the_smallest_integer_type(num_symbols: int, dtype: str, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("".join(map(chr, range(0x4E00, 0x4E00 + num_symbols))), encoding="utf-8")
+    assert load_text(tmp_path / "a.txt", tmp_path).ids.dtype == dtype
+
+
+def test_rare_characters_become_unknown(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("aaabbbxc aaabbbxc")
+    corpus = load_text(tmp_path / "a.txt", tmp_path, min_count=3)
+    assert corpus.tokenizer.symbols == ["a", "b"]
+    assert corpus.ids[:8].tolist() == [2, 2, 2, 3, 3, 3, UNKNOWN_ID, UNKNOWN_ID]
+
+
+def test_embedded_corpus_is_the_language_reference(tmp_path: Path) -> None:
+    from pydoc_data.topics import topics
+
+    corpus = load_corpus(CorpusConfig(name="python_reference"), tmp_path)
+    assert articles_of(corpus) == [topics[topic] for topic in sorted(topics)]
+    assert load_corpus(CorpusConfig(name="python_reference", unit="byte"), tmp_path).num_articles == len(topics)
+
+
+def test_real_corpora(shared: Path, tmp_path: Path) -> None:
+    """The sizes are those that the page of these corpora gives, and the split is the usual one."""
+    plays = load_corpus(CorpusConfig(name="text", path=str(shared / "tinyshakespeare.txt")), tmp_path)
+    assert (len(plays.ids), len(plays.tokenizer.symbols), plays.num_train) == (1_115_394, 65, 1_003_854)
+    poems = load_corpus(CorpusConfig(name="text", path=str(shared / "tang_couplets.txt")), tmp_path)
+    assert (len(poems.ids), len(poems.tokenizer.symbols), poems.ids.dtype) == (942_681, 5_387, np.uint16)
+    assert articles_of(poems) == [(shared / "tang_couplets.txt").read_text(encoding="utf-8")]
+
+
+def test_encode_file_gives_the_ids_of_the_corpus(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.txt").write_text("ab")
+    (tmp_path / "in" / "b.TXT").write_text("ba\r\n")
+    (tmp_path / "in" / "c.jsonl").write_text('{"text": "a"}\n{"text": "b"}')
+    corpus = load_text(tmp_path / "in", tmp_path, normalize_newlines=True)
+    ids = encode_file(str(tmp_path / "in"), corpus.tokenizer, Cleaning(normalize_newlines=True))
+    assert ids.tolist() == corpus.ids.tolist()
+    assert ids.dtype == corpus.ids.dtype
+    assert corpus.num_articles == 4
+
+
+def test_encode_file_needs_the_unit_of_the_tokenizer(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("ab")
+    with pytest.raises(ValueError, match="unit is character, but the tokenizer's unit is byte"):
+        encode_file(str(tmp_path / "a.txt"), Tokenizer("ab", "byte"), Cleaning())
+
+
+# ------------------------------------------------------------------------------- split
+
+
+def test_split_by_articles_follows_the_end_of_one(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps({"text": letter * 10}) + "\n" for letter in "abcdefghij"))
+    corpus = load_text(tmp_path / "a.jsonl", tmp_path, split="article", validation_fraction=0.25)
+    assert corpus.ids[corpus.num_train - 1] == END_ID
+    assert corpus.tokenizer.decode(corpus.ids[corpus.num_train :]) == "i" * 10 + "j" * 10
+
+
+@pytest.mark.parametrize("block_ids", [1, 2, 5, 100])
+def test_end_of_an_article_is_found_in_blocks(block_ids: int, tmp_path: Path) -> None:
+    """It is the first one from a position on, or else the last one, as in an array of all ids."""
+    random = np.random.default_rng(3)
+    for case in range(40):
+        content = np.where(random.random(23) < case / 100, END_ID, 7).astype(np.uint16)
+        content.tofile(tmp_path / "ids.bin")
+        ids = np.memmap(tmp_path / "ids.bin", dtype=np.uint16, mode="r")
+        boundaries = [index + 1 for index, id in enumerate(content) if id == END_ID]
+        for position in range(24):
+            last = boundaries[-1] if boundaries else None
+            expected = next((boundary for boundary in boundaries if boundary >= position), last)
+            assert find_article_end(ids, position, block_ids=block_ids) == expected
+
+
+# ------------------------------------------------------------------------------- compiled or not
+
+TEXTS = [
+    b"plain ASCII, and nothing else\n",
+    "白日依山尽，黄河入海流。".encode(),
+    "mostly ASCII — with a dash\r\n".encode(),
+    "😀\U0001f469\u200d\U0001f469\u200d\U0001f467e\u0301\U0010ffff|".encode(),
+    "\ufeffa byte order mark, and \ufeff another".encode(),
+    "éèàüÿ\x80\x7f".encode(),
+]
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in (folder / "cache" / "encoded").glob("*/*")}
+
+
+@pytest.mark.skipif(native.library() is None, reason="the kernels were not built here")
+@pytest.mark.parametrize("settings", [{}, {"min_count": 2}, {"unit": "byte"}, {"unit": "byte", "min_count": 2}])
+def test_encoded_files_are_the_same_with_and_without_kernels(
+    settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And they hold the text, wherever in a character a block ends."""
+    unit = settings.get("unit", "character")
+    for block_size in (3, 4, 5, 1000):
+        monkeypatch.setattr("chargen.corpus.reader.BLOCK_SIZE", block_size)
+        folder = tmp_path / str(block_size)
+        folder.mkdir()
+        for number, content in enumerate([*TEXTS, b""]):
+            (folder / f"{number}.txt").write_bytes(content)
+        (folder / "packed.txt.gz").write_bytes(gzip.compress(TEXTS[1] * 9))
+        (folder / "some.jsonl").write_text('{"text": "first 山"}\n{"text": ""}\n{"text": "second"}\n')
+        outcomes = []
+        for library in (native.library(), None):
+            with monkeypatch.context() as patch:
+                patch.setattr(native, "library", lambda found=library: found)
+                home = tmp_path / f"{block_size} {library is None}"
+                corpus = load_text(folder, home, **settings)
+                outcomes.append(files_of(home))
+        assert outcomes[0].keys() - {".lock"} == {"ids.bin", "tokenizer.json", "manifest.json"}
+        assert outcomes[0] == outcomes[1]
+        articles: list[Any] = [*TEXTS, TEXTS[1] * 9, "first 山".encode(), b"second"]
+        if unit == "character":
+            articles = [list(article.decode().removeprefix("\ufeff")) for article in articles]
+        counts = Counter(symbol for article in articles for symbol in article)
+        known = sorted(symbol for symbol in counts if counts[symbol] >= settings.get("min_count", 1))
+        vocabulary = {symbol: id for id, symbol in enumerate(known, start=2)}
+        ids = [id for article in articles for id in (END_ID, *(vocabulary.get(s, UNKNOWN_ID) for s in article))]
+        assert corpus.ids.tolist() == ids[1:]
+
+
+# ------------------------------------------------------------------------------- long texts
+
+
+def run_python(code: str, *words: object, **options: Any) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", code, *map(str, words)], text=True, check=True, **options)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux reports the peak memory of a process")
+@pytest.mark.parametrize("settings", [{}, {"split": "article"}, {"unit": "byte"}], ids=str)
+def test_memory_does_not_grow_with_the_text(settings: dict[str, str], tmp_path: Path) -> None:
+    """Texts of 64 MB and 4 MB need the same memory within 32 MB, also to find the end of an article."""
+    (tmp_path / "first.txt").write_text("the one article that ends")
+    for name, megabytes in (("small", 4), ("large", 64)):
+        with open(tmp_path / f"{name}.txt", "wb") as stream:
+            for _ in range(megabytes):
+                stream.write(b"0123456789abcdef" * (1 << 16))
+    code = """
+import re, sys
+from pathlib import Path
+from chargen.config import CorpusConfig
+from chargen.corpus.encoded import load_corpus
+for name in ("small", "large"):
+    load_corpus(CorpusConfig(name=name, path=["first.txt", f"{name}.txt"], **eval(sys.argv[1])), Path("cache"))
+    print(int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) // 1024)
+"""
+    small, large = run_python(code, settings, cwd=tmp_path, capture_output=True).stdout.split()
+    assert int(large) - int(small) < 32
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo-terminals")
+def test_progress_is_shown_on_a_terminal_only(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("to be or not to be\n" * 9)
+    code = """
+from pathlib import Path
+from chargen.config import CorpusConfig
+from chargen.corpus.encoded import load_corpus
+load_corpus(CorpusConfig(name="plays", path="a.txt"), Path("cache"))
+"""
+    assert run_python(code, cwd=tmp_path, capture_output=True).stdout == ""
+    ours, theirs = os.openpty()
+    run_python(code, cwd=tmp_path, stdout=theirs, env={**os.environ, "TERM": "xterm", "COLUMNS": "100"})
+    os.close(theirs)
+    shown = os.read(ours, 1 << 16).decode()
+    os.close(ours)
+    assert "encoding plays" in shown
+
+
+# ------------------------------------------------------------------------------- encoded folders
+
+KEYS = [
+    ({"path": "a.txt"}, "97ba937561ea068d5ce9"),
+    ({"path": "a.txt", "unit": "byte"}, "9feacbfc4843877c0dd9"),
+    (
+        {"path": "a.txt", "encoding": "UTF8", "min_count": 2, "normalize_newlines": True, "normalize_unicode": True},
+        "081108f63ad7960e695e",
+    ),
+    ({"path": ["a.txt", "b.jsonl"], "encoding": "gbk"}, "5069f303ebb08e6dfd0a"),
+]
+
+
+@pytest.mark.parametrize(("settings", "name"), KEYS)
+def test_folders_encoded_by_version_1_stay_valid(settings: dict[str, Any], name: str, away: Path) -> None:
+    """The names were written by chargen before load_corpus took a CorpusConfig, format version 1."""
+    (away / "a.txt").write_bytes(b"to be or not to be\n")
+    (away / "b.jsonl").write_bytes(b'{"text": "one"}\n{"text": "two"}\n')
+    load_corpus(CorpusConfig(name="text", **settings), away / "data")
+    assert [folder.name for folder in (away / "data" / "encoded").iterdir()] == [name]
+
+
+def test_content_of_an_encoded_folder(away: Path) -> None:
+    """Symbols by code point: newline, space, b, e, n, o, r, t; ids from 2 on."""
+    (away / "a.txt").write_bytes(b"to be or not to be\n")
+    load_corpus(CorpusConfig(name="text", path="a.txt"), away)
+    digest = "4e40bfdae6cdc9353075d9e1473b7854a1b834bb60146d6f16cb640fff79996c"
+    key = "97ba937561ea068d5ce9a31a9a430bae3bd98e3df74ff2afec7c8649b274fc2e"
+    folder = away / "encoded" / key[:20]
+    assert sorted(file.name for file in folder.iterdir()) == [".lock", "ids.bin", "manifest.json", "tokenizer.json"]
+    assert list((folder / "ids.bin").read_bytes()) == [9, 7, 3, 4, 5, 3, 7, 8, 3, 6, 7, 9, 3, 9, 7, 3, 4, 5, 2]
+    assert list(json.loads((folder / "manifest.json").read_text(encoding="utf-8")).items()) == [
+        ("key", key), ("name", "text"), ("sha256", digest), ("version", 1), ("text", digest), ("kinds", [".txt"]),
+        ("encoding", "utf-8"), ("unit", "character"), ("normalize_newlines", False), ("normalize_unicode", False),
+        ("dtype", "uint8"), ("num_ids", 19), ("num_articles", 1),
+    ]  # fmt: skip
+
+
+def test_encoded_folder_is_used_again_and_never_stale(tmp_path: Path) -> None:
+    text = tmp_path / "a.txt"
+    text.write_text("first version")
+    load_text(text, tmp_path)
+    (ids_file,) = (tmp_path / "cache" / "encoded").glob("*/ids.bin")
+    os.utime(ids_file, (0, 0))
+    assert articles_of(load_text(text, tmp_path)) == ["first version"]
+    assert ids_file.stat().st_mtime == 0  # not written again
+    text.write_text("other version")  # the same number of bytes
+    assert articles_of(load_text(text, tmp_path)) == ["other version"]
+    assert articles_of(load_text(text, tmp_path, min_count=2)) != ["other version"]
+    assert len(list((tmp_path / "cache" / "encoded").iterdir())) == 3
+    assert ids_file.stat().st_mtime == 0
+
+
+@pytest.mark.parametrize("damage", ["ids.bin", "tokenizer.json", "manifest.json", "short ids", "torn manifest"])
+def test_interrupted_folder_is_written_again(damage: str, tmp_path: Path) -> None:
+    text = tmp_path / "a.txt"
+    text.write_text("all of it, please")
+    load_text(text, tmp_path)
+    (home,) = (tmp_path / "cache" / "encoded").iterdir()
+    if damage == "short ids":
+        (home / "ids.bin").write_bytes((home / "ids.bin").read_bytes()[:-1])
+    elif damage == "torn manifest":
+        (home / "manifest.json").write_text((home / "manifest.json").read_text()[:40])
+    else:
+        (home / damage).unlink()
+    assert articles_of(load_text(text, tmp_path)) == ["all of it, please"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"key": "other"}, {"dtype": "uint16"}, {"num_ids": 3.0}, {"num_ids": 4}, {"num_ids": 2}, {"num_articles": "one"}],
+)
+def test_folder_of_another_text_is_not_loaded(change: dict[str, object], tmp_path: Path) -> None:
+    manifest = {"key": "key", "dtype": "uint8", "num_ids": 3, "num_articles": 1}
+    (tmp_path / "ids.bin").write_bytes(bytes([2, 3, 2]))
+    (tmp_path / "tokenizer.json").write_text(Tokenizer("ab").to_json(), encoding="utf-8")
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    loaded = load_encoded(tmp_path, "key")
+    assert loaded is not None
+    assert (loaded.ids.tolist(), loaded.tokenizer.symbols, loaded.num_articles) == ([2, 3, 2], ["a", "b"], 1)
+    for content in (json.dumps({**manifest, **change}), "[" * 100_000, "[]"):
+        (tmp_path / "manifest.json").write_text(content, encoding="utf-8")
+        assert load_encoded(tmp_path, "key") is None
+
+
+def test_text_that_changes_while_it_is_read_leaves_no_manifest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = tmp_path / "a.txt"
+    text.write_text("before")
+
+    def read(file: Path, *rest: Any) -> Any:
+        file.write_text("and after")
+        return read_articles(file, *rest)
+
+    monkeypatch.setattr("chargen.corpus.encoded.read_articles", read)
+    with pytest.raises(TextError, match="changed while it was read"):
+        load_text(text, tmp_path)
+    assert not list(tmp_path.rglob("manifest.json"))
+    monkeypatch.undo()
+    assert articles_of(load_text(text, tmp_path)) == ["and after"]
+
+
+def test_text_with_another_digest_is_not_encoded(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("to be or not to be\n")
+    config = CorpusConfig(name="plays", path=str(tmp_path / "a.txt"))
+    with pytest.raises(TextError, match="the text of corpus plays has changed since the run"):
+        load_corpus(config, tmp_path / "data", expected_sha256="0" * 64)
+    assert not (tmp_path / "data").exists()
+    digest = hashlib.sha256(b"to be or not to be\n").hexdigest()
+    assert load_corpus(config, tmp_path / "data", expected_sha256=digest).sha256 == digest
+
+
+# ------------------------------------------------------------------------------- mistakes
+
+
+@pytest.mark.parametrize(
+    ("content", "settings", "kind", "message"),
+    [
+        (b"", {}, TextError, "is empty"),
+        (b"a", {}, TextError, "too few"),
+        (b"abc\0def", {}, TextError, "looks binary .* corpus.unit=byte"),
+        (b"plain then \xff", {}, TextError, "is not utf-8 at byte 11: .*corpus.encoding="),
+        (b"abc", {"encoding": "klingon"}, ConfigError, "corpus.encoding=klingon: no such encoding"),
+        (b"abc", {"encoding": "base64"}, ConfigError, "corpus.encoding=base64: no such encoding"),
+        (b"abc", {"min_count": 2}, ConfigError, "corpus.min_count=2: no character occurs that often"),
+        (b"abcdef", {"split": "article"}, ConfigError, "corpus.split=article"),
+    ],
+)
+def test_mistakes_in_a_text_or_its_settings(
+    content: bytes, settings: dict[str, Any], kind: type[UserError], message: str, tmp_path: Path
+) -> None:
+    (tmp_path / "a.txt").write_bytes(content)
+    with pytest.raises(kind, match=message):
+        load_text(tmp_path / "a.txt", tmp_path, **settings)
+
+
+def test_corpus_without_a_text_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"corpus=text needs a text: corpus\.path=FILE"):
+        load_corpus(CorpusConfig(name="text"), tmp_path)
+
+
+@pytest.mark.parametrize("missing", ["file", "size", "sha256"])
+def test_download_needs_file_size_and_digest(missing: str, tmp_path: Path) -> None:
+    settings = {"url": "https://127.0.0.1:9/a", "file": "a", "size": 1, "sha256": "0" * 64, missing: None}
+    with pytest.raises(ConfigError, match=r"^corpus\.url=https:.*: set corpus\.file, corpus\.size and corpus\.sha256"):
+        load_corpus(CorpusConfig(name="text", **settings), tmp_path)
