@@ -1,11 +1,13 @@
-"""How speed is measured: side by side, medians of many, beside the machine's own limit.
+"""Time contenders side by side, describe the machine, and run a benchmark script.
 
-Absolute times mean little on a machine that is shared, so contenders take turns, A B A B ..., in one
-process with the same number of threads, and what counts is the ratio of their medians. The limit is
-the best rate of float32 matrix products that the machine shows in the same run.
+Absolute times mean little on a shared machine. Contenders therefore take turns, A B A B ..., in one process with the
+same number of threads, and the result is the ratio of their medians. The best rate of float32 matrix products that the
+machine reaches in the same run serves as an upper limit.
 
-A script is two functions and a call: `measure(quick) -> plain data`, `table(data) -> markdown`, and
-`main(measure, table)`. Nothing here asserts anything about time.
+A script defines `measure(quick) -> plain data` and `table(data) -> markdown`, and ends with `main(measure, table)`.
+Nothing here asserts anything about time.
+
+Dimensions: M rows, K inner size and N columns of a matrix product (M, K) @ (K, N).
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 GEMM_SHAPES = ((2048, 2048, 2048), (1024, 1024, 1024), (4096, 256, 1024), (1024, 4096, 256), (4096, 512, 512))
-"""(M, K, N) of products (M, K) @ (K, N): large and square, and those of windows."""
+"""(M, K, N) of matrix products: large square ones, and ones of the shapes that occur in a window."""
 
 Contender = Callable[[], object]
 
@@ -39,59 +41,63 @@ Contender = Callable[[], object]
 # ------------------------------------------------------------------------------------- time
 
 
-def interleaved(
+def time_interleaved(
     contenders: Mapping[str, Contender],
     rounds: int,
-    between: Callable[[], object] | None = None,
-    seldom: Mapping[str, int] | None = None,
+    *,
+    before_each: Callable[[], object] | None = None,
+    max_rounds: Mapping[str, int] | None = None,
 ) -> dict[str, float]:
-    """Times contenders in turns, A B A B ..., after one untimed turn each.
+    """Time contenders in turns, A B A B ..., after one untimed call of each.
 
     Args:
-        contenders: what to call, by name.
-        rounds: timed calls of each.
-        between: called before every call, outside of its time.
-        seldom: contenders that are too slow for all rounds, with the number that they take part in.
+        contenders: the functions to call, by name.
+        rounds: the number of timed calls of each contender.
+        before_each: a function that is called before every call of a contender and is not timed.
+        max_rounds: a smaller number of timed calls for slow contenders, by name.
 
     Returns:
-        The median of each, in seconds.
+        The median time of each contender in seconds.
     """
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     for turn in range(-1, rounds):
         for name, run in contenders.items():
-            if turn >= (seldom or {}).get(name, rounds):
+            if turn >= (max_rounds or {}).get(name, rounds):
                 continue
-            if between is not None:
-                between()
-            taken = seconds_of(run)
+            if before_each is not None:
+                before_each()
+            duration = time_call(run)
             if turn >= 0:
-                seconds[name].append(taken)
-    return {name: statistics.median(taken) for name, taken in seconds.items()}
+                seconds[name].append(duration)
+    return {name: statistics.median(durations) for name, durations in seconds.items()}
 
 
-def seconds_of(run: Contender) -> float:
-    """The seconds of one call, with Python's collector of garbage held back as `timeit` does."""
-    collects = gc.isenabled()
+def time_call(run: Contender) -> float:
+    """Return the seconds of one call, with Python's garbage collector disabled as in `timeit`."""
+    is_enabled = gc.isenabled()
     gc.disable()
     try:
-        began = time.perf_counter()
+        begin = time.perf_counter()
         run()
-        return time.perf_counter() - began
+        return time.perf_counter() - begin
     finally:
-        if collects:
+        if is_enabled:
             gc.enable()
 
 
-def gemm_limits(threads: int, rounds: int = 20) -> dict[str, float]:
-    """The best rates of float32 matrix products that torch shows on so many threads, in GFLOP/s, by library.
+def peak_gemm_rates(num_threads: int, rounds: int = 20) -> dict[str, float]:
+    """Measure the best rates of float32 matrix products that torch reaches with `num_threads` threads.
 
-    There are two inside torch, and which is faster depends on who made the processor: `torch.mm` calls
-    the one; the other, oneDNN, is what `nn.LSTM` stands on, and is asked with its weights packed beforehand.
+    Torch contains two libraries, and which one is faster depends on the processor. `torch.mm` calls the first one. The
+    second one, oneDNN, is the basis of `nn.LSTM`; it is called with prepacked weights.
+
+    Returns:
+        GFLOP/s by library.
     """
     import torch
 
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
+    previous_num_threads = torch.get_num_threads()
+    torch.set_num_threads(num_threads)
     best = {"torch.mm": 0.0, "oneDNN": 0.0}
     for m, k, n in GEMM_SHAPES:
         left, right, product = torch.randn(m, k), torch.randn(k, n), torch.empty(m, n)
@@ -100,81 +106,81 @@ def gemm_limits(threads: int, rounds: int = 20) -> dict[str, float]:
             ops = torch.ops.mkldnn
             packed = ops._reorder_linear_weight(right.t().contiguous(), m)
             calls["oneDNN"] = partial(ops._linear_pointwise, left, packed, None, "none", [], "")
-        except (AttributeError, RuntimeError):  # a torch without it
+        except (AttributeError, RuntimeError):  # this build of torch has no oneDNN
             best.pop("oneDNN", None)
         for name, call in calls.items():
-            seconds = min(seconds_of(call) for _ in range(rounds))
+            seconds = min(time_call(call) for _ in range(rounds))
             best[name] = max(best[name], 2e-9 * m * k * n / seconds)
-    torch.set_num_threads(before)
+    torch.set_num_threads(previous_num_threads)
     return best
 
 
 # ----------------------------------------------------------------------------------- memory
 
 
-def peak_megabytes(prepare: Callable[..., Contender], *arguments: Any) -> float:
-    """What `prepare(*arguments)()` adds to the memory of a process of its own at its highest, in MB.
+def peak_megabytes(setup: Callable[..., Contender], *arguments: Any) -> float:
+    """Run `setup(*arguments)()` in a new process and measure how much memory the second call adds at its peak.
 
     Args:
-        prepare: a function at the top of its module; what it does itself is not counted.
+        setup: a function at the top level of its module. The memory that it allocates itself is not counted.
         arguments: plain data.
 
     Returns:
-        NaN where the system does not tell.
+        MB; NaN if the system does not report memory.
     """
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(_growth, prepare, arguments).result()
+        return pool.submit(_memory_growth, setup, arguments).result()
 
 
-def _growth(prepare: Callable[..., Contender], arguments: tuple[Any, ...]) -> float:
-    # Not getrusage: under Linux a child's ru_maxrss begins at what its parent held when it was started.
-    run = prepare(*arguments)
+def _memory_growth(setup: Callable[..., Contender], arguments: tuple[Any, ...]) -> float:
+    # getrusage does not work here: under Linux, ru_maxrss of a child starts at the memory of its parent.
+    run = setup(*arguments)
     try:
-        Path("/proc/self/clear_refs").write_text("5")  # the highest begins at what is held now
-        before = _kibibytes("VmRSS")
+        Path("/proc/self/clear_refs").write_text("5")  # reset the peak to the current memory
+        before = _status_kibibytes("VmRSS")
         run()
-        return (_kibibytes("VmHWM") - before) * 1024 / 1e6
+        return (_status_kibibytes("VmHWM") - before) * 1024 / 1e6
     except OSError:
         return float("nan")
 
 
-def _kibibytes(name: str) -> int:
+def _status_kibibytes(field: str) -> int:
     status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
-    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith(f"{name}:"))
+    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith(f"{field}:"))
 
 
 # ------------------------------------------------------------------------------ the machine
 
 
-def machine() -> dict[str, Any]:
-    """What is measured, on what and when, as plain data."""
+def machine_info() -> dict[str, Any]:
+    """Return the date, the machine and the software versions as plain data."""
     import torch
 
     from chargen import native
 
     return {
         "date": datetime.now(timezone.utc).strftime("%Y-%m-%d"),
-        "processor": _processor(),
+        "processor": _processor_name(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
         "threads": torch.get_num_threads(),
         "kernels": native.in_use(),
         "python": platform.python_version(),
         "torch": str(torch.__version__),
         "numpy": metadata.version("numpy"),
-        "chargen": _chargen(),
+        "chargen": _chargen_version(),
     }
 
 
-def described(found: Mapping[str, Any]) -> str:
-    """`machine()` as a line for a person."""
+def format_machine(info: Mapping[str, Any]) -> str:
+    """Format the result of `machine_info` as one line."""
     return (
-        f"{found['date']}, {found['processor']}, {found['cores']} cores, {found['threads']} threads, "
-        f"kernels {found['kernels']}, python {found['python']}, torch {found['torch']}, numpy {found['numpy']}, "
-        f"chargen {found['chargen']}"
+        f"{info['date']}, {info['processor']}, {info['cores']} cores, {info['threads']} threads, "
+        f"kernels {info['kernels']}, python {info['python']}, torch {info['torch']}, numpy {info['numpy']}, "
+        f"chargen {info['chargen']}"
     )
 
 
-def _processor() -> str:
+def _processor_name() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
@@ -182,82 +188,83 @@ def _processor() -> str:
         return platform.processor() or platform.machine()
 
 
-def _chargen() -> str:
-    """The version, and the commit if there is one."""
+def _chargen_version() -> str:
+    """Return the version, and the commit if the source is in a git repository."""
     import chargen
 
     try:
         commit = _git("rev-parse", "--short", "HEAD")
-        changed = ", changed since" if _git("status", "--porcelain", "--", "src", "benchmarks/*.py") else ""
-        return f"{chargen.__version__} ({commit}{changed})"
+        suffix = ", modified" if _git("status", "--porcelain", "--", "src", "benchmarks/*.py") else ""
+        return f"{chargen.__version__} ({commit}{suffix})"
     except (OSError, subprocess.CalledProcessError):
         return chargen.__version__
 
 
-def _git(*words: str) -> str:
-    return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+def _git(*arguments: str) -> str:
+    return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
 
 
-def seconds_of_others() -> float:
-    """CPU seconds that all other processes of the machine have had; NaN where the system does not tell."""
+def other_cpu_seconds() -> float:
+    """Return the CPU seconds that all other processes have used since boot; NaN if the system does not report them."""
     try:
-        words = Path("/proc/stat").read_text(encoding="ascii").split(maxsplit=9)
-        user, nice, system, _idle, _wait, interrupts, soft, stolen = map(int, words[1:9])
-        busy = (user + nice + system + interrupts + soft + stolen) / os.sysconf("SC_CLK_TCK")
+        fields = Path("/proc/stat").read_text(encoding="ascii").split(maxsplit=9)
+        user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, fields[1:9])
+        busy = (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
     except OSError:
         return float("nan")
-    return busy - sum(os.times()[:4])  # those of children that have ended included
+    return busy - sum(os.times()[:4])  # this process and its finished children
 
 
-# ---------------------------------------------------------------------------- what comes out
+# ---------------------------------------------------------------------------------- output
 
 
-def markdown(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """A table: the first column to the left, the others, which are numbers, to the right."""
+def markdown_table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """Format a Markdown table. The first column is aligned to the left, the others, which hold numbers, to the right."""
     ruler = ("---", *("---:" for _ in headings[1:]))
     return "\n".join(f"| {' | '.join(map(str, row))} |" for row in (headings, ruler, *rows))
 
 
-def times(ratio: float) -> str:
-    """A ratio as it is read: `1.43 x`."""
+def format_ratio(ratio: float) -> str:
+    """Format a ratio, such as `1.43 x`."""
     return f"{ratio:.2f} x"
 
 
-def taken(result: Mapping[str, Any]) -> str:
-    """How long a script ran, and whether it had the machine to itself: if not, its figures are worth little."""
-    share = "an unknown share" if result["others_share"] is None else f"{result['others_share']:.0%}"
-    return f"{result['seconds']:.0f} s; other processes had {share} of the processor"
+def format_duration_and_load(result: Mapping[str, Any]) -> str:
+    """Say how long a script ran and how busy other processes were. A busy machine makes the figures unreliable."""
+    load = result["other_processes_share"]
+    share = "an unknown share" if load is None else f"{load:.0%}"
+    return f"{result['seconds']:.0f} s; other processes used {share} of the processor"
 
 
-def first_sentence(docstring: str | None) -> str:
-    """Of a script, its heading."""
+def heading_from(docstring: str | None) -> str:
+    """Return the first paragraph of a script's docstring, without its final period, as the heading of its results."""
     text = " ".join((docstring or "").split("\n\n")[0].split())
     return text.rstrip(".:")
 
 
 def main(measure: Callable[[bool], dict[str, Any]], table: Callable[[dict[str, Any]], str]) -> None:
-    """The command line of a script.
+    """Parse the command line of a script, run it and print its table.
 
     Args:
-        measure: `quick -> plain data`.
-        table: that data as markdown.
+        measure: takes whether the run is quick, and returns plain data.
+        table: formats these data as Markdown.
     """
-    parser = argparse.ArgumentParser(description=first_sentence(sys.modules[measure.__module__].__doc__))
-    parser.add_argument("--quick", action="store_true", help="fewer points, fewer rounds: under a minute")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write what was measured there too")
+    parser = argparse.ArgumentParser(description=heading_from(sys.modules[measure.__module__].__doc__))
+    parser.add_argument("--quick", action="store_true", help="measure fewer points in fewer rounds")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the measurements to this JSON file")
     options = parser.parse_args()
-    found, others, began = machine(), seconds_of_others(), time.monotonic()
-    measured = measure(options.quick)
-    seconds = time.monotonic() - began
-    share = (seconds_of_others() - others) / (seconds * (os.cpu_count() or 1))
+    info, other_seconds, begin = machine_info(), other_cpu_seconds(), time.monotonic()
+    measurements = measure(options.quick)
+    seconds = time.monotonic() - begin
+    share = (other_cpu_seconds() - other_seconds) / (seconds * (os.cpu_count() or 1))
     result = {
-        "machine": found,
+        "machine": info,
         "quick": options.quick,
         "seconds": round(seconds, 1),
-        "others_share": None if math.isnan(share) else round(max(0.0, share), 3),
-        **measured,
+        "other_processes_share": None if math.isnan(share) else round(max(0.0, share), 3),
+        **measurements,
     }
-    print(f"{described(found)}; {taken(result)}\n", file=sys.stderr)
-    if options.json is not None:  # first: what took an hour to measure outlives a table that cannot be drawn
+    print(f"{format_machine(info)}; {format_duration_and_load(result)}\n", file=sys.stderr)
+    if options.json is not None:  # written first, so that an error in `table` does not lose an hour of measurements
         options.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     print(table(result))

@@ -1,8 +1,8 @@
-"""Runs benchmarks, one after the other, and writes RESULTS.md: all of speed, or a long one.
+"""Run the benchmarks one after the other and write RESULTS.md: the part on speed, or one of the long parts.
 
-Each script runs in a process of its own. One that fails, or is not there, is named in its place; the
-tables of the others are not lost. The table in short, which stands first, is the one of the README.
-The long ones take from twenty minutes to an hour; each command leaves the other parts as they were.
+Each script runs in its own process. If a script fails or is missing, its section says so, and the sections of the other
+scripts are kept. The part on speed begins with a short table, which the README shows too. A long part takes from twenty
+minutes to an hour. Each call replaces one part of RESULTS.md and keeps the others.
 """
 
 from __future__ import annotations
@@ -17,30 +17,33 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from measure import described, first_sentence, machine, markdown, taken
+from measure import format_duration_and_load, format_machine, heading_from, machine_info, markdown_table
 
-HERE = Path(__file__).resolve().parent
-FIRST = ("bench_unroll.py", "bench_training.py")
-"""Scripts in the order in which they are read; others follow by name."""
+FOLDER = Path(__file__).resolve().parent
+FIRST_SCRIPTS = ("bench_unroll.py", "bench_training.py")
+"""Scripts whose sections come first, in this order. The others follow in alphabetical order."""
 
-LONG = {"Quality": "bench_quality.py", "Other texts": "bench_texts.py", "An hour": "bench_hour.py"}
-"""Parts of one script each, with commands of their own."""
+LONG_PARTS = {"Quality": "bench_quality.py", "Other texts": "bench_texts.py", "An hour": "bench_hour.py"}
+"""The script of each long part by its name."""
 
-HEAD = (
-    "# Results\n\nMeasured, not promised: `make bench` writes the part on speed, `make quality` the one on quality, "
-    "`make texts` the one on other texts, `make hour` the last."
+INTRODUCTION = (
+    "# Results\n\n`make bench` writes the part on speed, `make quality` the part on quality, `make texts` the part on "
+    "other texts, and `make hour` the part on a run of one hour. All figures are measured."
 )
 
 
 def section(script: Path, options: Sequence[str], results: dict[str, Any]) -> str:
-    """Runs a script: its heading, the command that does it again, its table or why there is none.
+    """Run a script and format its section: a heading, the command, and the table or the reason why there is none.
 
-    What it measured goes into `results` under its name.
+    Args:
+        script: the file of the script.
+        options: command line options for it.
+        results: the measurements are stored here under the script's name without suffix.
     """
     command = f"`python benchmarks/{' '.join([script.name, *options])}`"
     if not script.is_file():
         return f"## {script.name}\n\nThere is no such script."
-    heading = first_sentence(ast.get_docstring(ast.parse(script.read_text(encoding="utf-8"))))
+    heading = heading_from(ast.get_docstring(ast.parse(script.read_text(encoding="utf-8"))))
     print(f"{script.name} ...", file=sys.stderr, flush=True)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "result.json"
@@ -49,94 +52,96 @@ def section(script: Path, options: Sequence[str], results: dict[str, Any]) -> st
         )
         print(run.stderr, file=sys.stderr, flush=True)
         if run.returncode:
-            reason = (run.stderr.strip().splitlines() or ["it said nothing"])[-1].replace(f"{HERE.parent}/", "")
+            reason = (run.stderr.strip().splitlines() or ["no error message"])[-1].replace(f"{FOLDER.parent}/", "")
             return f"## {heading}\n\n{command} failed with exit code {run.returncode}: `{reason}`"
         result = results[script.stem] = json.loads(file.read_text(encoding="utf-8"))
-    return f"## {heading}\n\n{command}, {taken(result)}\n\n{run.stdout.strip()}"
+    return f"## {heading}\n\n{command}, {format_duration_and_load(result)}\n\n{run.stdout.strip()}"
 
 
-def in_short(results: Mapping[str, Any]) -> str:
-    """What a reader wants to know first, of the scripts that ran."""
+def speed_summary(results: Mapping[str, Any]) -> str:
+    """Format the short table of the part on speed from the scripts that succeeded."""
     rows: list[tuple[str, str, str, str]] = []
 
-    def row(what: str, ours: float, other: str, theirs: float) -> None:
-        rows.append((what, _rounded(ours), f"{other} {_rounded(theirs)}", f"{ours / theirs:.1f} x"))
+    def add_row(task: str, ours: float, other: str, theirs: float) -> None:
+        rows.append((task, _three_digits(ours), f"{other} {_three_digits(theirs)}", f"{ours / theirs:.1f} x"))
 
     if training := results.get("bench_training"):
-        for cell, name in (("gru", "nn.GRU"), ("lstm", "nn.LSTM")):
+        for cell, layer in (("gru", "nn.GRU"), ("lstm", "nn.LSTM")):
             speeds = training["cells"][cell]["chars_per_second"]
-            row(f"training, {cell} 256", speeds["chargen train"], f"bare loop over `{name}`", speeds["torch.nn loop"])
+            add_row(
+                f"training, {cell} 256", speeds["chargen train"], f"bare loop over `{layer}`", speeds["torch.nn loop"]
+            )
         speeds = training["cells"]["gru"]["chars_per_second"]
-        row("training, gru 256", speeds["chargen train"], "GPT of 0.8 M", speeds["baby GPT"])
+        add_row("training, gru 256", speeds["chargen train"], "GPT of 0.8 M", speeds["baby GPT"])
     if sampling := results.get("bench_sampling"):
-        (speeds,) = (p["speeds"] for p in sampling["points"] if (p["cell"], p["hidden"]) == ("lstm", 256))
+        (speeds,) = (p["speeds"] for p in sampling["points"] if (p["cell"], p["hidden_size"]) == ("lstm", 256))
         if "float32" in speeds:
-            row("sampling, lstm 256, one core", speeds["float32"], "loop over `nn.LSTM`", speeds["torch loop"])
-            row("the same in bytes", speeds["int8"], "loop over `nn.LSTM`", speeds["torch loop"])
+            add_row("sampling, lstm 256, one core", speeds["float32"], "loop over `nn.LSTM`", speeds["torch loop"])
+            add_row("the same in bytes", speeds["int8"], "loop over `nn.LSTM`", speeds["torch loop"])
             many = speeds["float32, 64 streams"]
-            row("64 samples side by side", many, "loop over `nn.LSTM`", speeds["torch loop"])
-        if training:
-            row("sampling, lstm 256", speeds["float32"], "GPT of 0.8 M", training["baby_gpt_sampling"])
+            add_row("64 samples side by side", many, "loop over `nn.LSTM`", speeds["torch loop"])
+            if training:
+                add_row("sampling, lstm 256", speeds["float32"], "GPT of 0.8 M", training["baby_gpt_sampling"])
     if encoding := results.get("bench_encoding"):
         for text in ("ASCII alone", "Chinese"):
             speeds = encoding["texts"][text]["million_symbols_per_second"]
-            row(f"file to ids, {text}", 1e6 * speeds["prepare"], "`tokenizers`", 1e6 * speeds["tokenizers"])
-    return markdown(("characters/s", "chargen", "beside it", ""), rows)
+            add_row(f"file to ids, {text}", 1e6 * speeds["load_corpus"], "`tokenizers`", 1e6 * speeds["tokenizers"])
+    return markdown_table(("characters/s", "chargen", "compared with", "ratio"), rows)
 
 
-def _rounded(number: float) -> str:
-    """Three digits, for a person."""
-    for size, letter in ((1e6, " M"), (1e3, " k")):
+def _three_digits(number: float) -> str:
+    """Format a number with three significant digits and a unit prefix."""
+    for size, prefix in ((1e6, " M"), (1e3, " k")):
         if number >= size:
-            return f"{float(f'{number / size:.3g}'):g}{letter}"
+            return f"{float(f'{number / size:.3g}'):g}{prefix}"
     return f"{number:.3g}"
 
 
-def speed(options: Sequence[str]) -> str:
-    """The part on speed: the machine, the table in short, a section for each script."""
-    found = machine()
-    names = sorted(file.name for file in HERE.glob("bench_*.py") if file.name not in LONG.values())
+def speed_part(options: Sequence[str]) -> str:
+    """Run the scripts on speed and format their part: the machine, the short table, one section for each script."""
+    info = machine_info()
+    names = sorted(file.name for file in FOLDER.glob("bench_*.py") if file.name not in LONG_PARTS.values())
     results: dict[str, Any] = {}
-    sections = [section(HERE / name, options, results) for name in dict.fromkeys([*FIRST, *names])]
-    how = "Quick runs: few points, few rounds. " if options else ""
+    sections = [section(FOLDER / name, options, results) for name in dict.fromkeys([*FIRST_SCRIPTS, *names])]
+    note = "A quick run measures few points in few rounds. " if options else ""
     head = (
-        f"# Speed\n\nWritten by `make bench{' ARGS=--quick' if options else ''}`. {how}Absolute times wander on a "
-        f"shared machine: read ratios.\n\n{described(found)}."
+        f"# Speed\n\nWritten by `make bench{' ARGS=--quick' if options else ''}`. {note}Absolute times vary on a "
+        f"shared machine; compare ratios.\n\n{format_machine(info)}."
     )
-    return "\n\n".join([head, in_short(results), *sections])
+    return "\n\n".join([head, speed_summary(results), *sections])
 
 
-def long(part: str, options: Sequence[str]) -> str:
-    """A part of one script."""
-    command = f"make {part.split()[-1].lower()}{' ARGS=--quick' if options else ''}"
-    head = f"# {part}\n\nWritten by `{command}`.\n\n{described(machine())}."
-    return f"{head}\n\n{section(HERE / LONG[part], options, {})}"
+def long_part(name: str, options: Sequence[str]) -> str:
+    """Run the script of a long part and format the part."""
+    command = f"make {name.split()[-1].lower()}{' ARGS=--quick' if options else ''}"
+    head = f"# {name}\n\nWritten by `{command}`.\n\n{format_machine(machine_info())}."
+    return f"{head}\n\n{section(FOLDER / LONG_PARTS[name], options, {})}"
 
 
-def parts(text: str) -> dict[str, str]:
-    """What stands in the file, by the words behind a single #."""
-    found = {}
+def split_parts(text: str) -> dict[str, str]:
+    """Return the parts of RESULTS.md by their headings, which begin with a single #."""
+    parts = {}
     for part in ("\n" + text).split("\n# ")[1:]:
         name = part.split("\n", 1)[0]
-        found[name] = f"# {part.strip()}"
-    return found
+        parts[name] = f"# {part.strip()}"
+    return parts
 
 
 def main() -> None:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=first_sentence(__doc__))
-    parser.add_argument("--quick", action="store_true", help="passed to every script")
-    parser.add_argument("--long", choices=LONG, help="run the script of this part, and nothing else")
-    given = parser.parse_args()
-    options = ["--quick"] if given.quick else []
-    file = HERE / "RESULTS.md"
-    there = parts(file.read_text(encoding="utf-8")) if file.exists() else {}
-    if given.long:
-        there[given.long] = long(given.long, options)
+    """Parse the command line, run the scripts and write RESULTS.md."""
+    parser = argparse.ArgumentParser(description=heading_from(__doc__))
+    parser.add_argument("--quick", action="store_true", help="pass --quick to every script")
+    parser.add_argument("--long", choices=LONG_PARTS, help="run only the script of this part")
+    arguments = parser.parse_args()
+    options = ["--quick"] if arguments.quick else []
+    file = FOLDER / "RESULTS.md"
+    parts = split_parts(file.read_text(encoding="utf-8")) if file.exists() else {}
+    if arguments.long:
+        parts[arguments.long] = long_part(arguments.long, options)
     else:
-        there["Speed"] = speed(options)
-    texts = [there[name] for name in ("Speed", *LONG) if name in there]
-    file.write_text("\n\n".join([HEAD, *texts]) + "\n", encoding="utf-8")
+        parts["Speed"] = speed_part(options)
+    texts = [parts[name] for name in ("Speed", *LONG_PARTS) if name in parts]
+    file.write_text("\n\n".join([INTRODUCTION, *texts]) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

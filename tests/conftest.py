@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from http.server import HTTPServer
 from pathlib import Path
 
@@ -24,6 +26,7 @@ settings.load_profile("ci" if os.environ.get("CI") else "default")
 
 ROOT = Path(__file__).resolve().parents[1]
 Launch = Callable[..., "subprocess.Popen[bytes]"]
+Command = Callable[..., tuple[int, str, str]]
 Figure = Callable[[str, int], None]
 FIGURES: Counter[str] = Counter()
 CELLS = tuple(CELL_TYPES)
@@ -67,22 +70,83 @@ def away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.fixture
-def chargen(
-    away: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[..., tuple[int, str, str]]:
-    """Runs a command line in this process, in an empty folder: exit code, standard output, standard error."""
+def run_command(words: Sequence[str]) -> int:
+    """Run a command line in this process and return its exit code."""
     from chargen.cli.app import main
 
+    before, sys.argv = sys.argv, ["chargen", *words]
+    try:
+        main()
+    except SystemExit as stopped:
+        return int(stopped.code or 0)
+    finally:
+        sys.argv = before
+    raise AssertionError("main() returned")
+
+
+@pytest.fixture
+def command(capsys: pytest.CaptureFixture[str]) -> Command:
+    """Runs a command line in this process: exit code, standard output, standard error."""
+
     def run(*words: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["chargen", *words])
         capsys.readouterr()
-        with pytest.raises(SystemExit) as stopped:
-            main()
+        code = run_command(words)
         out, err = capsys.readouterr()
-        return int(stopped.value.code or 0), out, err
+        return code, out, err
 
     return run
+
+
+@pytest.fixture
+def chargen(away: Path, command: Command) -> Command:
+    """The same, in an empty folder."""
+    return command
+
+
+@pytest.fixture(scope="session")
+def trained_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Trains a small run on `TEXT` once for each set of settings, and returns the folder it was started in."""
+    from support.models import TEXT, TINY
+
+    folders: dict[tuple[str, ...], Path] = {}
+
+    def train(text: str, *words: str) -> Path:
+        key = (text, *words)
+        if key not in folders:
+            folder = tmp_path_factory.mktemp("trained")
+            (folder / text).write_text(TEXT, encoding="utf-8")
+            with _chdir(folder):
+                assert run_command(["train", text, *TINY, *words, "run_dir=runs/r"]) == 0
+            folders[key] = folder
+        return folders[key]
+
+    return train
+
+
+@contextlib.contextmanager
+def _chdir(folder: Path) -> Iterator[None]:
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)
+
+
+@pytest.fixture
+def trained(trained_once: Callable[..., Path], away: Path) -> Callable[..., Path]:
+    """A copy of a small trained run in the working folder, as if it had been trained there."""
+    from support.models import relocate
+
+    def copy(name: str = "r", *words: str, text: str = "t.txt") -> Path:
+        folder = trained_once(text, *words)
+        shutil.copytree(folder / "runs" / "r", away / name)
+        shutil.copytree(folder / "data", away / "data", dirs_exist_ok=True)
+        shutil.copy(folder / text, away / text)
+        relocate(away / name, folder, away)
+        return away / name
+
+    return copy
 
 
 def heed_interrupts() -> None:

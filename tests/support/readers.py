@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from chargen.training.callbacks import CheckpointFiles
 
 from chargen import portable, runs
 from chargen.cli.overrides import spell
@@ -23,7 +24,6 @@ from chargen.nn.model import CharRNN
 from chargen.sampling.generator import TextGenerator
 from chargen.sampling.params import SamplingParams
 from chargen.storage.model_file import ModelFile
-from chargen.training.callbacks import CheckpointFiles
 from chargen.training.metrics import MetricsFile
 from chargen.training.module import CharLanguageModel
 from chargen.training.windows import Batch

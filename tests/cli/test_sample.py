@@ -1,0 +1,116 @@
+"""`chargen sample`: seeds, prompts, pipes and files."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import Launch
+from support.models import TEXT, write_model
+
+Chargen = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def learned(trained: Callable[..., Path]) -> str:
+    """A run over `TEXT` in text.txt, which is still there."""
+    return str(trained("a", text="text.txt").relative_to(Path.cwd()))
+
+
+def test_samples_depend_on_seed_and_number_only(chargen: Chargen, away: Path) -> None:
+    write_model(away / "r")
+    first = chargen("sample", "r", "--seed", "5", "--length", "50")
+    assert first == chargen("sample", "r", "--seed", "5", "--length", "50")
+    assert first != chargen("sample", "r", "--seed", "6", "--length", "50")
+    two = chargen("sample", "r", "--seed", "5", "--length", "50", "--num-samples", "2")[1]
+    assert two.startswith("--- sample 1\n" + first[1])  # not changed by what is drawn beside it
+    assert "--- sample 2\n" in two
+    chargen("sample", "r", "--seed", "5", "--length", "50", "--output", "out.txt")
+    assert (away / "out.txt").read_text(encoding="utf-8") == first[1]
+
+
+def test_temperature_zero_equals_top_k_one(chargen: Chargen, away: Path) -> None:
+    write_model(away / "r")
+    assert chargen("sample", "r", "--temperature", "0") == chargen("sample", "r", "--top-k", "1")
+
+
+def test_prompts_come_from_an_option_a_file_or_a_pipe(
+    chargen: Chargen, away: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_model(away / "r", text="白日依山尽\n")
+    (away / "prompt.txt").write_text("\ufeff白日", encoding="utf-8")
+    typed = chargen("sample", "r", "--prompt", "白日", "--seed", "1", "--length", "9")[1]
+    assert typed.startswith("白日")
+    assert chargen("sample", "r", "--prompt-file", "prompt.txt", "--seed", "1", "--length", "9")[1] == typed
+    piped = subprocess.run(
+        [sys.executable, "-m", "chargen", "sample", "r", "--prompt-file", "-", "--seed", "1", "--length", "9"],
+        input="白日".encode(),
+        capture_output=True,
+        check=True,
+    )
+    assert piped.stdout.decode() == typed
+
+
+def test_unknown_characters_of_a_prompt_are_named(chargen: Chargen, away: Path) -> None:
+    write_model(away / "r")
+    known = chargen("sample", "r", "--prompt", "ab", "--seed", "1", "--length", "5")
+    code, out, err = chargen("sample", "r", "--prompt", "a中b😀中", "--seed", "1", "--length", "5")
+    assert (code, out) == known[:2]
+    assert err == "chargen: the model does not know '中' '😀': skipped\n"
+    code, out, err = chargen("sample", "r", "--prompt", "a中", "--unknown", "error")
+    assert (code, out) == (2, "")
+    assert "'中'" in err
+
+
+def test_an_interrupted_output_file_keeps_what_was_written(launch: Launch, away: Path) -> None:
+    write_model(away / "r")
+    run = launch("sample", "r", "--length", "100000000", "--output", "out.txt")
+    while not any(file.stat().st_size for file in away.glob(".out.txt.*.tmp")):
+        assert run.poll() is None
+        time.sleep(0.01)
+    run.send_signal(signal.SIGINT)
+    assert (run.communicate(timeout=20)[1], run.returncode) == (b"", 130)
+    assert len((away / "out.txt").read_text(encoding="utf-8")) > 0
+
+
+def test_sampling_without_any_run_says_how_to_train_one(chargen: Chargen) -> None:
+    code, _, err = chargen("sample")
+    assert code == 2
+    assert "there is no run in runs/ yet: train one with `chargen train`" in err
+
+
+def test_a_closed_pipe_is_not_an_error(away: Path) -> None:
+    write_model(away / "r")
+    command = f"{sys.executable} -m chargen sample r --length 200000 --seed 1 --ignore-eos | head -c 20"
+    result = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert len(result.stdout) == 20
+
+
+def test_an_interrupt_ends_sampling_without_a_message(launch: Launch, away: Path) -> None:
+    write_model(away / "r")
+    run = launch("sample", "r", "--length", "10000000", "--ignore-eos")
+    assert run.stdout is not None
+    assert run.stdout.read(1)  # it writes: characters come before the end
+    run.send_signal(signal.SIGINT)
+    _, err = run.communicate(timeout=20)
+    assert (run.returncode, err) == (130, b"")
+
+
+def test_novelty_is_reported_on_standard_error(learned: str, chargen: Chargen) -> None:
+    code, out, err = chargen("sample", learned, "--novelty", "--seed", "1", "--length", "60", "--num-samples", "2")
+    assert code == 0
+    samples = [part[:-1] for part in re.split(r"\n?--- sample \d\n", out)[1:]]
+    told = re.findall(r"training text: (\d+) characters, ('.*'); ([\d.]+)%", err)
+    assert len(told) == len(samples) == 2
+    for text, (length, run, share) in zip(samples, told, strict=True):
+        found = [text[i:j] for i in range(len(text)) for j in range(i + 1, len(text) + 1) if text[i:j] in TEXT]
+        assert max(map(len, found)) == int(length)
+        assert eval(run) in text
+        assert (float(share) > 0) == (int(length) >= 20)
