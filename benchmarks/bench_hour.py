@@ -1,6 +1,6 @@
-"""What an hour is worth: `+experiment=one_hour` on tinyshakespeare, one seed, by the protocols of bench_quality.py.
+"""Quality after one hour: `+experiment=one_hour` on tinyshakespeare, one seed, protocols as in bench_quality.py.
 
-The run is written to runs/one_hour. One that was stopped there goes on, one that is finished is only scored.
+The run is written to runs/one_hour. An interrupted run in that folder is resumed. A finished one is only scored.
 """
 
 from __future__ import annotations
@@ -9,29 +9,27 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from bench_quality import SHARED, command, scored
-from measure import ROOT, main, markdown
+from bench_quality import require_tinyshakespeare, run_chargen, score_run
+from measure import ROOT, main, markdown_table
 
 GOAL = 1.40  # nats per character, protocol B
-RUN = ROOT / "runs" / "one_hour"
+RUN_DIR = ROOT / "runs" / "one_hour"
 
 
 def measure(quick: bool) -> dict[str, Any]:
-    """Trains, goes on or only scores; a quick one takes a minute, in a folder of its own."""
-    text = SHARED / "tinyshakespeare.txt"
-    if not text.exists():
-        raise SystemExit(f"there is no {text.relative_to(ROOT.parent)}: the table is of that text")
+    """Train, resume or only score the run. A quick run trains for one minute in a temporary folder."""
+    text = require_tinyshakespeare()
     with tempfile.TemporaryDirectory() as name:
-        run = Path(name) / "run" if quick else RUN
-        if not (run / "summary.json").exists():
-            shape = ["+experiment=one_hour", *(["trainer.max_time=00:00:01:00"] if quick else [])]
-            fresh = [str(text), *shape, "sample_length=0", f"run_dir={run}", f"data_dir={name}"]
-            command("train", *([f"resume={run}"] if (run / "last.ckpt").exists() else fresh))
-        return scored(run, text, Path(name))
+        run_dir = Path(name) / "run" if quick else RUN_DIR
+        if not (run_dir / "summary.json").exists():
+            settings = ["+experiment=one_hour", *(["trainer.max_time=00:00:01:00"] if quick else [])]
+            new_run = [str(text), *settings, "sample_length=0", f"run_dir={run_dir}", f"data_dir={name}"]
+            run_chargen("train", *([f"resume={run_dir}"] if (run_dir / "last.ckpt").exists() else new_run))
+        return score_run(run_dir, text, Path(name))
 
 
 def table(run: dict[str, Any]) -> str:
-    """One row, and the curve in words."""
+    """Format the scores as a table of one row, and the validation losses during the run as a sentence."""
     headings = ("B, nats/char", "A", "C", "goal for B", "parameters", "characters seen", "updates", "seconds")
     row = (
         *(f"{run[protocol]:.4f}" for protocol in "BAC"),
@@ -41,8 +39,11 @@ def table(run: dict[str, Any]) -> str:
         f"{run['updates']:,}",
         f"{run['train_seconds']:,.0f}",
     )
-    looks = ", ".join(f"{nats:.3f} after {seconds / 60:.0f}" for seconds, nats in run["curve"])
-    return f"{markdown(headings, [row])}\n\nNats per held-out character on the way, by minutes: {looks}."
+    losses = ", ".join(f"{nats:.3f} after {seconds / 60:.0f}" for seconds, nats in run["curve"])
+    return (
+        f"{markdown_table(headings, [row])}\n\nValidation loss during the run, nats per character after minutes of "
+        f"training: {losses}."
+    )
 
 
 if __name__ == "__main__":

@@ -1,17 +1,19 @@
-"""Nats per character for the minutes: `chargen train` by the clock, beside a small GPT and a plain LSTM.
+"""Quality after a given training time, in nats per character: `chargen train`, a small GPT and a plain LSTM.
 
-A row of chargen's is a process from the first update to the best weights, its length set by `trainer.max_time`; its
-ten looks at the held-out text are within that time, those of the others are not. Scores are of the last tenth of a
-text, which is not trained on:
+A row of the first table is a `chargen train` process whose length is set by `trainer.max_time`. Its ten validations
+count towards that time; the validations of the other models do not. The best weights of each run are scored on the last
+tenth of the text, which is not trained on:
 
-- A: windows of 256 characters that know nothing of what came before.
-- B: one state carried through the whole of it. The headline.
-- C: B, while the model goes on learning from what it has read (Krause et al. 2018), by the rms rule. Its three
-  constants were chosen on the first 20,000 characters of tinyshakespeare's held-out text.
+- A, windowed: windows of 256 characters, each from a zero state.
+- B, streaming: one state carried from the beginning of the held-out text to its end. This is the main score.
+- C, dynamic: as B, while the model continues to learn from what it has already been scored on (Krause et al. 2018), by
+  the rms rule. Its three constants were chosen on the first 20,000 characters of tinyshakespeare's held-out text.
 
-The baby GPT sees 64 characters, and is scored in windows of that size. The plain LSTM is `nn.LSTM`, 1 x 256, with
-AdamW and a cosine to the end of its time, no dropout, B 16, T 32: what a page of torch gives. Its score is B.
-Other texts have a script of their own, bench_texts.py.
+The baby GPT has a context of 64 characters and is scored in windows of that size. The plain LSTM is a short program
+over `nn.LSTM`: 1 x 256, AdamW with a cosine over its training time, no dropout, B 16, T 32. Its score is B. Other texts
+are measured by bench_texts.py.
+
+Dimensions: B lanes, T ticks, V vocabulary.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ from typing import Any
 import baby_gpt
 import numpy as np
 import torch
-from measure import ROOT, main, markdown
+from measure import ROOT, main, markdown_table
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -42,50 +44,71 @@ from chargen.evaluation.score import score_streaming, score_windowed
 from chargen.nn.model import CharRNN
 from chargen.storage.model_file import ModelFile
 
-SHARED = ROOT.parent / "shared" / "data"
+SHARED_DATA = ROOT.parent / "shared" / "data"
 BUDGETS = {15: "fifteen_seconds", 60: "one_minute", 180: "three_minutes"}
-"""Seconds, and the experiment that is made for them."""
+"""The experiment for each training time in seconds."""
 
 GOALS = {15: 1.88, 60: 1.58, 180: 1.47}  # nats per character, protocol B
 SEEDS = (1, 2, 3)
-VALIDATIONS = 10
+NUM_VALIDATIONS = 10
 
-PEERS = (
+PUBLISHED = (
     ("nanoGPT's CPU recipe, 0.80 M parameters, 183 s, windows of 64", 1.8857, "run on two cores"),
     ("nanoGPT's GPU recipe, 10.65 M, 3 min of an A100, windows of 256", 1.4697, "its README"),
     ("minGRU, minLSTM, 3 layers of 384, on a GPU", 1.548, "arXiv 2410.01201"),
     ("torch-rnn, 3 x 800, 14 M, on a GPU", 1.629, "its pull request 20"),
     ("PPMd, order 6, adapting as protocol C does", 1.4061, "extra bytes behind the training text"),
 )
-"""Of tinyshakespeare: what, nats per character, where it was found."""
+"""Scores on tinyshakespeare from elsewhere: the model, nats per character, and the source."""
 
 
 # ------------------------------------------------------------------------------- chargen
 
 
-def chargen_train(text: Path, folder: Path, seconds: int, seed: int, experiment: str | None) -> dict[str, Any]:
-    """Trains by the command, and scores what it leaves behind."""
-    run = Path(tempfile.mkdtemp(dir=folder))
+def require_tinyshakespeare() -> Path:
+    """Return the file of tinyshakespeare.
+
+    Raises:
+        SystemExit: the file does not exist.
+    """
+    text = SHARED_DATA / "tinyshakespeare.txt"
+    if not text.exists():
+        raise SystemExit(f"{text.relative_to(ROOT.parent)} does not exist, and this benchmark needs it")
+    return text
+
+
+def chargen_train(
+    text: Path, folder: Path, seconds: int, *, seed: int, experiment: str | None = None
+) -> dict[str, Any]:
+    """Run `chargen train` and score its best weights.
+
+    Args:
+        text: the file to train on.
+        folder: a folder for the run and for encoded corpora.
+        seconds: the length of the run, unless an experiment sets it.
+        seed: the seed of the run.
+        experiment: the experiment to run; None for the default settings.
+    """
+    run_dir = Path(tempfile.mkdtemp(dir=folder))
     time_limit = f"trainer.max_time=00:00:{seconds // 60:02}:{seconds % 60:02}"
-    own = [f"+experiment={experiment}"] if experiment else [time_limit]
-    words = ["train", str(text), *own, f"seed={seed}", "sample_length=0", f"run_dir={run}", f"data_dir={folder}"]
-    command(*words)
-    return scored(run, text, folder)
+    settings = [f"+experiment={experiment}" if experiment else time_limit, f"seed={seed}", "sample_length=0"]
+    run_chargen("train", str(text), *settings, f"run_dir={run_dir}", f"data_dir={folder}")
+    return score_run(run_dir, text, folder)
 
 
-def scored(run: Path, text: Path, folder: Path) -> dict[str, Any]:
-    """What a finished run comes to, by protocols A, B and C."""
+def score_run(run_dir: Path, text: Path, folder: Path) -> dict[str, Any]:
+    """Score a finished run with protocols A, B and C, and read its sizes and validation losses."""
     corpus = load_corpus(CorpusConfig(name="text", path=str(text)), folder)
-    model_file = ModelFile.load(run / "model.safetensors")
+    model_file = ModelFile.load(run_dir / "model.safetensors")
     model = CharRNN.from_model_file(model_file)
-    squares = gradient_mean_squares(model, corpus.train, RMS.window_size)
-    summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
-    with open(run / "metrics.csv", encoding="utf-8", newline="") as stream:
+    mean_squares = gradient_mean_squares(model, corpus.train, RMS.window_size)
+    summary = json.loads((run_dir / "summary.json").read_text(encoding="utf-8"))
+    with open(run_dir / "metrics.csv", encoding="utf-8", newline="") as stream:
         rows = [row for row in csv.DictReader(stream) if row.get("validation_nats_per_char")]
     return {
         "A": score_windowed(model, corpus.validation).nats_per_char,
         "B": score_streaming(model, corpus.validation).nats_per_char,
-        "C": score_dynamic(model, corpus.validation, RMS, squares).nats_per_char,
+        "C": score_dynamic(model, corpus.validation, RMS, mean_squares).nats_per_char,
         "weight_dropout": model_file.config.weight_dropout,
         **{key: summary[key] for key in ("parameters", "characters_seen", "train_seconds", "updates")},
         "curve": [[float(row["seconds"]), float(row["validation_nats_per_char"])] for row in rows],
@@ -93,67 +116,72 @@ def scored(run: Path, text: Path, folder: Path) -> dict[str, Any]:
 
 
 def baselines(text: Path, folder: Path) -> dict[str, float]:
-    """What `chargen evaluate --baselines` says of a text."""
-    run = Path(tempfile.mkdtemp(dir=folder))
-    short = ["trainer.max_steps=2", "model=tiny", "sample_length=0"]
-    command("train", str(text), *short, f"run_dir={run}", f"data_dir={folder}")
-    command("evaluate", str(run), "--baselines", "--json", str(run / "scores.json"))
-    return dict(json.loads((run / "scores.json").read_text(encoding="utf-8"))["baselines"])
+    """Return the scores that `chargen evaluate --baselines` prints for a text, in nats per character by name."""
+    run_dir = Path(tempfile.mkdtemp(dir=folder))
+    short_run = ["trainer.max_steps=2", "model=tiny", "sample_length=0"]
+    run_chargen("train", str(text), *short_run, f"run_dir={run_dir}", f"data_dir={folder}")
+    run_chargen("evaluate", str(run_dir), "--baselines", "--json", str(run_dir / "scores.json"))
+    return dict(json.loads((run_dir / "scores.json").read_text(encoding="utf-8"))["baselines"])
 
 
-def command(*words: str) -> None:
-    """Runs `chargen`, and says what it said if it fails."""
-    run = subprocess.run([sys.executable, "-m", "chargen", *words], capture_output=True, text=True)
+def run_chargen(*arguments: str) -> None:
+    """Run the `chargen` command.
+
+    Raises:
+        RuntimeError: the command failed; the message holds the last line of its standard error.
+    """
+    run = subprocess.run([sys.executable, "-m", "chargen", *arguments], capture_output=True, text=True)
     if run.returncode:
-        raise RuntimeError(f"chargen {words[0]} failed: {run.stderr.strip().splitlines()[-1:]}")
+        raise RuntimeError(f"chargen {arguments[0]} failed: {run.stderr.strip().splitlines()[-1:]}")
 
 
-# ------------------------------------------------------------------------------ the others
+# ------------------------------------------------------------------------------ other models
 
 
 def train_gpt(corpus: Corpus, seconds: float) -> dict[str, Any]:
-    """The baby GPT for so many seconds; its schedule ends with them."""
+    """Train the baby GPT for `seconds`, with a learning rate schedule that ends then, and return its best score."""
     torch.manual_seed(1)
     ids, held_out = (torch.from_numpy(part.astype(np.int64)) for part in (corpus.train, corpus.validation))
     model = baby_gpt.BabyGPT(corpus.tokenizer.vocab_size)
-    trial, updates = baby_gpt.train(baby_gpt.BabyGPT(corpus.tokenizer.vocab_size), ids, 1000), 60
+    trial, trial_updates = baby_gpt.train(baby_gpt.BabyGPT(corpus.tokenizer.vocab_size), ids, 1000), 60
     next(trial)
-    began = time.monotonic()
-    for _ in range(updates):
+    begin = time.monotonic()
+    for _ in range(trial_updates):
         next(trial)
-    total = int(seconds / (time.monotonic() - began) * updates)
-    curve, taken, looks = [], 0.0, 1
-    began = time.monotonic()
-    for number, _ in enumerate(baby_gpt.train(model, ids, total), 1):
-        taken = time.monotonic() - began
-        if number == total or taken >= looks * seconds / VALIDATIONS:
-            curve.append([taken, _gpt_score(model, held_out)])
-            began += time.monotonic() - began - taken  # looking is not learning
-            looks += 1
-        if taken >= seconds:
+    total = int(seconds / (time.monotonic() - begin) * trial_updates)
+    curve, elapsed, next_validation = [], 0.0, 1
+    begin = time.monotonic()
+    for update, _ in enumerate(baby_gpt.train(model, ids, total), 1):
+        elapsed = time.monotonic() - begin
+        if update == total or elapsed >= next_validation * seconds / NUM_VALIDATIONS:
+            curve.append([elapsed, _score_gpt(model, held_out)])
+            begin += time.monotonic() - begin - elapsed  # do not count the validation as training time
+            next_validation += 1
+        if elapsed >= seconds:
             break
     return {
         "nats": min(nats for _, nats in curve),
         "curve": curve,
-        "train_seconds": taken,
-        "characters_seen": number * baby_gpt.BATCH_SIZE * baby_gpt.CONTEXT,
+        "train_seconds": elapsed,
+        "characters_seen": update * baby_gpt.BATCH_SIZE * baby_gpt.CONTEXT,
         "parameters": sum(p.numel() for p in model.parameters()),
     }
 
 
 @torch.no_grad()
-def _gpt_score(model: baby_gpt.BabyGPT, ids: Tensor) -> float:
+def _score_gpt(model: baby_gpt.BabyGPT, ids: Tensor) -> float:
+    """Return the nats per character of a text (N,) in complete windows of the context length."""
     model.eval()
-    whole = (len(ids) - 1) // baby_gpt.CONTEXT * baby_gpt.CONTEXT
-    inputs, targets = ids[:whole].view(-1, baby_gpt.CONTEXT), ids[1 : whole + 1].view(-1, baby_gpt.CONTEXT)
+    num_scored = (len(ids) - 1) // baby_gpt.CONTEXT * baby_gpt.CONTEXT
+    inputs, targets = ids[:num_scored].view(-1, baby_gpt.CONTEXT), ids[1 : num_scored + 1].view(-1, baby_gpt.CONTEXT)
     total = 0.0
     for x, y in zip(inputs.split(64), targets.split(64), strict=True):
         total += F.cross_entropy(model(x).flatten(0, 1), y.flatten(), reduction="sum").item()
-    return total / whole
+    return total / num_scored
 
 
 class PlainLSTM(nn.Module):
-    """Embedding, `nn.LSTM`, head."""
+    """A character-level language model of `nn.Embedding`, `nn.LSTM` and `nn.Linear`."""
 
     def __init__(self, vocab_size: int) -> None:
         super().__init__()
@@ -161,41 +189,51 @@ class PlainLSTM(nn.Module):
         self.head = nn.Linear(256, vocab_size)
 
     def cross_entropy(self, ids: Tensor, states: Any) -> tuple[Tensor, Any]:
-        """The mean of -ln p over ids (T+1, B), the first of each lane being context, and the states behind them."""
+        """Read ids and compute the mean loss of the predictions.
+
+        Args:
+            ids: (T+1, B). The first id of each lane is context, the T after it are predicted.
+            states: the states before the window; None for zeros.
+
+        Returns:
+            The mean of -ln p in nats and the detached states after the window.
+        """
         outputs, states = self.lstm(self.embedding(ids[:-1]), states)
         states = tuple(state.detach() for state in states)
         return F.cross_entropy(self.head(outputs).flatten(0, 1), ids[1:].flatten()), states
 
 
 def train_lstm(corpus: Corpus, seconds: float) -> dict[str, Any]:
-    """A plain `nn.LSTM` for so many seconds; the best of ten looks counts, as it does for chargen."""
+    """Train a plain `nn.LSTM` for `seconds` and return the best score of ten validations, as for chargen."""
     torch.manual_seed(1)
-    model, looks, best = PlainLSTM(corpus.tokenizer.vocab_size), 1, math.inf
+    model, next_validation, best = PlainLSTM(corpus.tokenizer.vocab_size), 1, math.inf
     optimizer = torch.optim.AdamW(model.parameters(), lr=4e-3, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
     windows, states, seen = _windows(corpus.train, 16, 32), None, 0
-    began = time.monotonic()
-    while (taken := time.monotonic() - began) < seconds:
+    begin = time.monotonic()
+    while (elapsed := time.monotonic() - begin) < seconds:
         ids, starts = next(windows)
         for group in optimizer.param_groups:
-            group["lr"] = 4e-3 * min(1.0, (seen + 1) / 50_000) * 0.5 * (1 + math.cos(math.pi * taken / seconds))
+            group["lr"] = 4e-3 * min(1.0, (seen + 1) / 50_000) * 0.5 * (1 + math.cos(math.pi * elapsed / seconds))
         loss, states = model.cross_entropy(ids, None if starts else states)
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         seen += ids[1:].numel()
-        if looks < VALIDATIONS and time.monotonic() - began >= looks * seconds / VALIDATIONS:
-            before = time.monotonic()
-            best = min(best, _lstm_score(model, corpus.validation))
-            began += time.monotonic() - before
-            looks += 1
-    best = min(best, _lstm_score(model, corpus.validation))
+        is_due = time.monotonic() - begin >= next_validation * seconds / NUM_VALIDATIONS
+        if next_validation < NUM_VALIDATIONS and is_due:
+            validation_begin = time.monotonic()
+            best = min(best, _score_lstm(model, corpus.validation))
+            begin += time.monotonic() - validation_begin
+            next_validation += 1
+    best = min(best, _score_lstm(model, corpus.validation))
     parameters = sum(p.numel() for p in model.parameters())
-    return {"nats": best, "train_seconds": taken, "characters_seen": seen, "parameters": parameters}
+    return {"nats": best, "train_seconds": elapsed, "characters_seen": seen, "parameters": parameters}
 
 
 @torch.no_grad()
-def _lstm_score(model: PlainLSTM, ids: np.ndarray) -> float:
+def _score_lstm(model: PlainLSTM, ids: np.ndarray) -> float:
+    """Return the nats per character of a text (N,) with the state carried from its beginning to its end."""
     text, total, states = torch.from_numpy(ids.astype(np.int64))[:, None], 0.0, None
     for begin in range(0, len(text) - 1, 4096):
         piece = text[begin : begin + 4097]
@@ -205,11 +243,11 @@ def _lstm_score(model: PlainLSTM, ids: np.ndarray) -> float:
 
 
 def _windows(ids: np.ndarray, B: int, T: int) -> Iterator[tuple[Tensor, bool]]:
-    """Windows (T+1, B) of B lanes, one after the other for ever, and whether the text begins again."""
-    lane = (len(ids) - 1) // B
-    lanes = torch.from_numpy(np.stack([ids[b * lane : (b + 1) * lane + 1] for b in range(B)], 1).astype(np.int64))
+    """Yield consecutive windows (T+1, B) of B lanes without end, and whether the window begins the text."""
+    size = (len(ids) - 1) // B
+    lanes = torch.from_numpy(np.stack([ids[b * size : (b + 1) * size + 1] for b in range(B)], 1).astype(np.int64))
     while True:
-        for begin in range(0, lane, T):
+        for begin in range(0, size, T):
             yield lanes[begin : begin + T + 1], begin == 0
 
 
@@ -217,10 +255,8 @@ def _windows(ids: np.ndarray, B: int, T: int) -> Iterator[tuple[Tensor, bool]]:
 
 
 def measure(quick: bool) -> dict[str, Any]:
-    """Everything in the tables, and docs/quality.png."""
-    text = SHARED / "tinyshakespeare.txt"
-    if not text.exists():
-        raise SystemExit(f"there is no {text.relative_to(ROOT.parent)}: the table is of that text")
+    """Train and score all models. A complete run also draws docs/quality.png."""
+    text = require_tinyshakespeare()
     seeds = SEEDS[:1] if quick else SEEDS
     budgets = dict(list(BUDGETS.items())[:1]) if quick else BUDGETS
     with tempfile.TemporaryDirectory() as name:
@@ -228,7 +264,7 @@ def measure(quick: bool) -> dict[str, Any]:
         corpus = load_corpus(CorpusConfig(name="tinyshakespeare", path=str(text)), folder)
         result: dict[str, Any] = {"budgets": {}}
         for seconds, experiment in budgets.items():
-            runs = [chargen_train(text, folder, seconds, seed, experiment) for seed in seeds]
+            runs = [chargen_train(text, folder, seconds, seed=seed, experiment=experiment) for seed in seeds]
             result["budgets"][str(seconds)] = {
                 "experiment": experiment,
                 "runs": runs,
@@ -238,11 +274,11 @@ def measure(quick: bool) -> dict[str, Any]:
         result["plain_lstm"] = train_lstm(corpus, longest)
         result["baselines"] = baselines(text, folder)
         if not quick:
-            _draw(result["budgets"][str(longest)])
+            _draw_curves(result["budgets"][str(longest)])
     return result
 
 
-def _draw(row: dict[str, Any]) -> None:
+def _draw_curves(row: dict[str, Any]) -> None:
     from chargen.insight.figures import compare_runs
 
     curves = {
@@ -256,16 +292,15 @@ def _draw(row: dict[str, Any]) -> None:
 
 
 def table(result: dict[str, Any]) -> str:
-    """Budgets beside their peers."""
+    """Format the scores after each training time, then those of the other models."""
     rows, last = [], {}
     for seconds, row in result["budgets"].items():
         runs = row["runs"]
-        how = f"`+experiment={row['experiment']}`" if row["experiment"] else "defaults"
         rows.append(
             [
-                f"{seconds} s, {how}",
+                f"{seconds} s, `+experiment={row['experiment']}`",
                 str(len(runs)),
-                *(_spread([run[protocol] for run in runs]) for protocol in "BAC"),
+                *(_mean_and_deviation([run[protocol] for run in runs]) for protocol in "BAC"),
                 f"{GOALS[int(seconds)]:.2f}",
                 f"{runs[0]['parameters']:,}",
                 f"{statistics.mean(run['characters_seen'] for run in runs) / 1e6:.1f} M",
@@ -275,22 +310,26 @@ def table(result: dict[str, Any]) -> str:
         last = row
     headings = ["time", "seeds", "B, nats/char", "A", "C", "goal for B", "parameters", "characters seen", "baby GPT"]
     plain, gpt = result["plain_lstm"], last["gpt"]
-    beside = [
+    others = [
         (f"plain `nn.LSTM`, {plain['train_seconds']:.0f} s, {plain['parameters']:,} parameters", plain["nats"], "B"),
         (f"baby GPT, {gpt['train_seconds']:.0f} s, {gpt['parameters']:,} parameters", gpt["nats"], "windows of 64"),
         *((name, nats, "this text, same split") for name, nats in result["baselines"].items()),
-        *PEERS,
+        *PUBLISHED,
     ]
     parts = [
-        "tinyshakespeare, the first nine tenths trained on, mean and standard deviation over seeds:",
-        markdown(headings, rows),
-        "Beside it, in the same run or as published:",
-        markdown(("", "nats/char", "found"), [(what, f"{nats:.4f}", where) for what, nats, where in beside]),
+        "tinyshakespeare, trained on the first nine tenths and scored on the last tenth, mean and standard deviation "
+        "over seeds. Protocol A scores windows from a zero state, protocol B carries one state through the held-out "
+        "text, and in protocol C the model also learns while it is scored:",
+        markdown_table(headings, rows),
+        "Other models and baselines, measured in the same run or published elsewhere:",
+        markdown_table(
+            ("", "nats/char", "protocol or source"), [(model, f"{nats:.4f}", source) for model, nats, source in others]
+        ),
     ]
     return "\n\n".join(parts)
 
 
-def _spread(values: list[float]) -> str:
+def _mean_and_deviation(values: list[float]) -> str:
     if len(values) == 1:
         return f"{values[0]:.4f}"
     return f"{statistics.mean(values):.4f} ± {statistics.stdev(values):.4f}"

@@ -219,7 +219,7 @@ def other_cpu_seconds() -> float:
 
 
 def markdown_table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """Format a Markdown table. The first column is aligned to the left, the others, which hold numbers, to the right."""
+    """Format a Markdown table. Align the first column to the left and the columns of numbers to the right."""
     ruler = ("---", *("---:" for _ in headings[1:]))
     return "\n".join(f"| {' | '.join(map(str, row))} |" for row in (headings, ruler, *rows))
 

@@ -1,4 +1,4 @@
-"""What several tests use."""
+"""Fixtures that several tests use."""
 
 from __future__ import annotations
 
@@ -13,24 +13,19 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from http.server import HTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
+from support.environment import INSTRUCTION_SETS, ROOT, Command, Figure, Launch
 from support.hosts import Host
 
 from chargen import native
-from chargen.cell_types import CELL_TYPES
 
-settings.register_profile("ci", derandomize=True)  # what lands must not depend on luck; at home it may look further
+settings.register_profile("ci", derandomize=True)  # CI repeats the same examples; elsewhere each run tries new ones
 settings.load_profile("ci" if os.environ.get("CI") else "default")
 
-ROOT = Path(__file__).resolve().parents[1]
-Launch = Callable[..., "subprocess.Popen[bytes]"]
-Command = Callable[..., tuple[int, str, str]]
-Figure = Callable[[str, int], None]
 FIGURES: Counter[str] = Counter()
-CELLS = tuple(CELL_TYPES)
-INSTRUCTION_SETS = native.instruction_sets(native.kernels()) if native.library() else []
 
 
 @pytest.fixture(params=INSTRUCTION_SETS)
@@ -53,12 +48,24 @@ def shared() -> Path:
 
 @pytest.fixture
 def figure() -> Figure:
-    """Adds to a figure that is told at the end, such as `kills survived`; docs/TRUST.md has them."""
+    """Adds to a figure that is printed at the end, such as `kills survived`; docs/TRUST.md lists them."""
     return lambda what, number: FIGURES.update({what: number})
 
 
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Hand the figures of a worker of pytest-xdist over to its controller."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["figures"] = dict(FIGURES)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Add the figures of a worker of pytest-xdist that has finished."""
+    FIGURES.update(getattr(node, "workeroutput", {}).get("figures", {}))
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """The figures."""
+    """Print the figures."""
     for what, number in sorted(FIGURES.items()):
         terminalreporter.write_line(f"{what}: {number:,}")
 

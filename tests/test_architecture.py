@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from support.environment import ROOT
 from support.models import write_model
 
 FLOORS = (

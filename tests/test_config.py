@@ -1,42 +1,26 @@
-"""Every file in conf/ composes and builds; what a person types arrives; mistakes are named."""
+"""Every file in conf/ composes and builds, and wrong values are refused by name."""
 
 from __future__ import annotations
 
 import inspect
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
-from conftest import ROOT
-from hydra import compose, initialize_config_dir
-from hydra.core.config_store import ConfigStore
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hypothesis import given
-from hypothesis import strategies as st
 from lightning.pytorch import Trainer
-from omegaconf import OmegaConf
+from support.conf import CONF, composed, files
 
-from chargen.cli.overrides import spell
-from chargen.config import OURS, TRAINER, ModelConfig, OptimizerConfig, TrainConfig, known_keys, parse_duration, read
+from chargen.config import ModelConfig, OptimizerConfig, TrainConfig, parse_config, parse_model_config
+from chargen.errors import ConfigError
 from chargen.nn.model import CharRNN
-from chargen.training.run import _length, _trainer
-
-CONF = ROOT / "conf"
-
-
-def composed(*overrides: str) -> dict[str, Any]:
-    """What Hydra makes of overrides, as plain data."""
-    ConfigStore.instance().store(name="train_schema", node=TrainConfig)
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        container = OmegaConf.to_container(compose("train", list(overrides)), resolve=True)
-    assert isinstance(container, dict)
-    return {str(key): value for key, value in container.items()}
-
-
-def files(group: str) -> list[str]:
-    return sorted(file.stem for file in (CONF / group).glob("*.yaml"))
+from chargen.planning.length import RunLength
+from chargen.schema import keys_of
+from chargen.trainer_config import SET_BY_CHARGEN, TRAINER_KEYS, format_duration, parse_duration
+from chargen.training.attempt import build_trainer
+from chargen.training.checkpoints import CheckpointFiles
 
 
 def leaves(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -54,20 +38,20 @@ CHOICES += [[f"+experiment={name}"] for name in files("experiment")]
 
 
 @pytest.mark.parametrize("overrides", CHOICES, ids=lambda overrides: " ".join(overrides) or "defaults")
-def test_every_file_composes_and_builds(overrides: list[str], tmp_path: Path) -> None:
+def test_every_file_in_conf_composes_and_builds(overrides: list[str], tmp_path: Path) -> None:
     container = composed(*overrides)
-    config = read(container)
-    model = CharRNN(ModelConfig(vocab_size=20, **container["model"]))
-    assert sum(p.numel() for p in model.parameters()) > 0
-    settings = {**config.trainer, "accelerator": "cpu"}
-    max_seconds, total_updates = _length(settings, windows=100)
-    trainer = _trainer(settings, max_seconds, total_updates, [], [], tmp_path)
+    config = replace(parse_config(container), run_dir=str(tmp_path))
+    with torch.device("meta"):  # the largest model has 20 million parameters, which need no memory here
+        model = CharRNN(replace(config.model, vocab_size=20))
+    assert sum(p.numel() for p in model.parameters()) == replace(config.model, vocab_size=20).num_parameters > 0
+    config.trainer["accelerator"] = "cpu"
+    trainer = build_trainer(config, RunLength(None, 100), callbacks=[], loggers=[], files=CheckpointFiles())
     assert trainer.gradient_clip_algorithm == container["trainer"]["gradient_clip_algorithm"]
     assert trainer.gradient_clip_val == config.trainer["gradient_clip_val"]
 
 
-def test_help_shows_what_a_run_without_settings_uses() -> None:
-    """The schema's defaults, which `chargen train --help` prints, are those of the composed default run."""
+def test_defaults_of_the_schema_are_those_of_conf() -> None:
+    """The defaults that `chargen train --help` prints are those of a run without settings."""
     container = composed()
     assert container["model"] == asdict(ModelConfig())
     assert container["optimizer"] == asdict(OptimizerConfig())
@@ -76,14 +60,14 @@ def test_help_shows_what_a_run_without_settings_uses() -> None:
         assert container[key] == getattr(default, key)
 
 
-def test_there_is_a_file_for_every_choice() -> None:
+def test_models_and_corpora_have_a_file_each() -> None:
     assert files("model") == ["large", "medium", "small", "tiny"]
     assert set(files("corpus")) >= {"python_reference", "text", "tinyshakespeare", "text8", "enwik8"}
 
 
 @pytest.mark.parametrize("name", files("experiment"))
-def test_an_experiments_own_values_survive(name: str) -> None:
-    """And what is typed behind it wins over it."""
+def test_values_of_an_experiment_override_the_defaults(name: str) -> None:
+    """A value that is typed overrides the experiment."""
     text = (CONF / "experiment" / f"{name}.yaml").read_text(encoding="utf-8")
     own = yaml.safe_load(text)
     own.pop("defaults", None)
@@ -95,7 +79,7 @@ def test_an_experiments_own_values_survive(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", files("corpus"))
-def test_downloads_are_described_whole(name: str) -> None:
+def test_downloads_have_url_file_size_and_digest(name: str) -> None:
     corpus = composed(f"corpus={name}")["corpus"]
     described = [corpus[key] is not None for key in ("url", "file", "size", "sha256")]
     assert all(described) or not any(described)
@@ -116,7 +100,7 @@ def test_downloads_are_described_whole(name: str) -> None:
         ("sequence_length=0", "sequence_length=0"),
         ("batch_size=0", "batch_size=0"),
         ("seed=-1", "seed=-1"),
-        ("seed=4294967296", "seed=4294967296: must be below"),
+        ("seed=4294967296", "seed=4294967296: must be a whole number from 0 up to 4294967295"),
         ("early_stopping=0", "early_stopping=0"),
         ("sample_length=-1", "sample_length=-1"),
         ("logger=excel", "logger=excel: must be tensorboard, wandb, mlflow"),
@@ -127,7 +111,7 @@ def test_downloads_are_described_whole(name: str) -> None:
         ("corpus.unit=word", "corpus.unit=word: must be character, byte"),
         ("corpus.split=random", "corpus.split=random: must be contiguous, article"),
         ("corpus.min_count=0", "corpus.min_count=0"),
-        ("corpus.validation_fraction=1", "corpus.validation_fraction=1.0: must lie between 0 and 1"),
+        ("corpus.validation_fraction=1", "corpus.validation_fraction=1.0: must be above 0 and below 1"),
         ("corpus.path=5", r"corpus.path=5: must be a file, a folder, a glob"),
         ("corpus.path=[]", r"corpus.path=\[\]: must be a file"),
         ("run_dir=???", "run_dir: a value is needed"),
@@ -145,116 +129,58 @@ def test_downloads_are_described_whole(name: str) -> None:
         ("trainer.devices=2", "trainer.devices=2: chargen train runs on one device"),
         ("run_dir=''", "run_dir=: must be the path of a folder"),
         ("resume=''", "resume=: must be the path of a folder"),
+        ("+model.vocab_size=5", "model.vocab_size=5: chargen counts the characters of the corpus itself"),
     ],
 )
-def test_impossible_values_are_named(overrides: str, message: str) -> None:
-    with pytest.raises(ValueError, match=f"^{message}"):
-        read(composed(overrides))
+def test_wrong_values_are_refused_by_name(overrides: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{message}"):
+        parse_config(composed(overrides))
 
 
 @pytest.mark.parametrize(("max_time", "seconds"), [("00:00:03:00", 180), ("01:02:03:04", 93784), ({"minutes": 2}, 120)])
-def test_times_are_lightnings(max_time: Any, seconds: int) -> None:
+def test_durations_are_parsed_as_lightning_does(max_time: Any, seconds: int) -> None:
     assert parse_duration(max_time) == seconds
 
 
-@pytest.mark.parametrize(
-    ("settings", "length"),
-    [
-        ({}, (180.0, None)),
-        ({"max_time": None, "max_steps": -1, "max_epochs": -1}, (180.0, None)),
-        ({"max_steps": 50}, (None, 50)),
-        ({"max_epochs": 3}, (None, 300)),
-        ({"max_epochs": 3, "accumulate_grad_batches": 8}, (None, 39)),
-        ({"max_epochs": 3, "max_steps": 50}, (None, 50)),
-        ({"max_time": "00:00:01:00", "max_steps": 50}, (60.0, 50)),
-    ],
-)
-def test_a_run_is_as_long_as_it_was_told(settings: dict[str, Any], length: tuple[float | None, int | None]) -> None:
-    assert _length(settings, windows=100) == length
-
-
-def test_lightnings_settings_are_all_known() -> None:
+def test_all_settings_of_lightnings_trainer_are_listed() -> None:
     theirs = set(inspect.signature(Trainer).parameters)
-    assert theirs == {*TRAINER, *OURS}
-    assert set(TRAINER).isdisjoint(OURS)
+    assert theirs == {*TRAINER_KEYS, *SET_BY_CHARGEN}
+    assert set(TRAINER_KEYS).isdisjoint(SET_BY_CHARGEN)
 
 
-def test_bytes_have_no_normal_form() -> None:
-    with pytest.raises(ValueError, match=r"^corpus\.normalize_unicode=True: needs corpus\.unit=character"):
-        read(composed("corpus.unit=byte", "corpus.normalize_unicode=true"))
+def test_unicode_normalization_needs_characters() -> None:
+    with pytest.raises(ConfigError, match=r"^corpus\.normalize_unicode=True: needs corpus\.unit=character"):
+        parse_config(composed("corpus.unit=byte", "corpus.normalize_unicode=true"))
 
 
-def test_known_keys_are_full() -> None:
-    assert {"seed", "corpus.path", "model.cell", "optimizer.learning_rate", "trainer"} <= set(known_keys())
+def test_keys_are_listed_in_full() -> None:
+    assert {"seed", "corpus.path", "model.cell", "optimizer.learning_rate", "trainer"} <= set(keys_of(TrainConfig))
 
 
-# ------------------------------------------------------------------------------- what a person types
+@pytest.mark.parametrize("seconds", [1, 59, 60, 3599, 86_400, 93_784])
+def test_durations_are_written_as_they_are_parsed(seconds: int) -> None:
+    assert parse_duration(format_duration(seconds)) == seconds
 
 
-def arrives(word: str) -> tuple[str, Any]:
-    """A spelled override as Hydra's own parser understands it."""
-    (spelled,) = spell([word])
-    parsed = OverridesParser.create().parse_override(spelled)
-    return parsed.key_or_group, parsed.value()
+def test_settings_survive_a_file() -> None:
+    """Settings that are written as plain data parse to the same settings."""
+    config = parse_config(composed("model.cell=lstm", "trainer.max_steps=7", "corpus=tinyshakespeare"))
+    assert parse_config(yaml.safe_load(yaml.safe_dump(config.to_plain()))) == config
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        "文章.txt",
-        "a b.txt",
-        "it's.txt",
-        'say "hi".txt',
-        "a,b.txt",
-        "(x) [1] {2}.txt",
-        "back\\slash\\",
-        '\\"',
-        "50%=half.txt",
-        "ключ=значение.txt",
-        "'quoted.txt",
-    ],
-)
-def test_paths_arrive_as_typed(path: str, away: Path) -> None:
-    if path.startswith("'"):
-        (away / path).touch()
-    key, value = arrives(f"corpus.path={path}")
-    assert key == "corpus.path"
-    assert OmegaConf.create({"path": value}).path == path
+def test_a_changed_setting_replaces_the_stored_one() -> None:
+    """Only the keys that are named are taken over; neither of the two configurations changes."""
+    stored = parse_config(composed("trainer.max_steps=7", "sample_length=5"))
+    given = parse_config(composed("trainer.max_steps=9", "sample_length=6", "seed=3"))
+    changed = stored.with_changes(given, ["trainer.max_steps", "sample_length"])
+    assert (changed.trainer["max_steps"], changed.sample_length, changed.seed) == (9, 6, stored.seed)
+    assert (stored.trainer["max_steps"], stored.sample_length) == (7, 5)
 
 
-@given(st.text(st.characters(codec="utf-8", exclude_categories=("Cc", "Zl", "Zp")), min_size=1).filter(
-    lambda text: text[0] not in "['\"" and text != "null"
-))  # fmt: skip
-def test_any_path_arrives(path: str) -> None:
-    assert OmegaConf.create({"path": arrives(f"run_dir={path}")[1]}).path == path
-
-
-def test_bare_paths_are_a_corpus(away: Path) -> None:
-    (away / "a=b.txt").touch()
-    assert spell(["我的 文章.txt"]) == ["corpus=text", 'corpus.path="我的 文章.txt"']
-    assert spell(["x/", "a=b.txt", "seed=2"]) == ["seed=2", "corpus=text", 'corpus.path=["x/","a=b.txt"]']
-
-
-def test_other_words_pass_through() -> None:
-    words = ["-m", "--cfg", "job", "~logger", "model=small,medium", "+experiment=smoke"]
-    words += ["resume=null", "corpus.path='a.txt'"]
-    assert spell(words) == words
-    assert spell(["trainer.detect_anomaly=true"]) == ["++trainer.detect_anomaly=true"]
-    for word, message in (
-        ("smal", "smal: no such file; write KEY=VALUE"),
-        ("--epochs", "--epochs: settings have no dashes; write epochs=…"),
-        ("--batch-size=3", "--batch-size=3: settings have no dashes; write batch_size=3"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            spell([word])
-
-
-def test_lists_of_paths_arrive(away: Path) -> None:
-    long = ["文" * 40 + f"{number}.txt" for number in range(10)]
-    for typed, paths in (
-        ("[文章.txt,b c.txt]", ["文章.txt", "b c.txt"]),
-        (f"[{','.join(long)}]", long),
-    ):
-        assert OmegaConf.create({"path": arrives(f"corpus.path={typed}")[1]}).path == paths
-    (away / "[odd].txt").touch()
-    assert arrives("corpus.path=[odd].txt")[1] == "[odd].txt"
+@pytest.mark.parametrize("key", ["cell", "hidden_size", "num_layers", "embedding_size", "dropout", "residual"])
+def test_a_model_file_states_the_settings_of_its_model(key: str) -> None:
+    """Every setting of the model that a file states is checked as one that is typed."""
+    plain = asdict(ModelConfig(vocab_size=5))
+    assert parse_model_config(plain) == ModelConfig(vocab_size=5)
+    with pytest.raises(ConfigError, match=f"model.{key}=None: must be"):
+        parse_model_config({**plain, key: None})

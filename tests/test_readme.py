@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from support.environment import ROOT
 
 READMES = ("README.md", "README.zh-TW.md")
 SMALL = ["model.hidden_size=8", "model.embedding_size=4", "sequence_length=16", "batch_size=4", "sample_length=20"]

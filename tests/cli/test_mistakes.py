@@ -1,4 +1,4 @@
-"""What people get wrong, and what they are told: exit code 2, one line that says what to write, nothing lost."""
+"""Mistakes of users get exit code 2 and one line that says what to write, and nothing is lost."""
 
 from __future__ import annotations
 
@@ -12,89 +12,100 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import ROOT, Figure, Launch
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+from support.conf import composed
+from support.environment import Command, Figure, Launch
 from support.models import TEXT, TINY, write_model
 
+from chargen.cli.overrides import hydra_arguments, one_line_of
+from chargen.config import parse_config
 from chargen.corpus.encoded import read_articles
+from chargen.errors import UserError
 
 Chargen = Callable[..., tuple[int, str, str]]
 
 SETTINGS = [
+    (["model.hidden_size=abc"], "model.hidden_size=abc: must be a whole number"),
+    (["model.dropout=much"], "model.dropout=much: must be a number"),
+    (["model.residual=perhaps"], "model.residual=perhaps: must be true or false"),
+    (["model=huge"], "model=huge: there is no such model; write one of large, medium, small, tiny"),
+    (["corpus=tex"], "corpus=tex: there is no such corpus; write one of enwik8, python_reference, text"),
+    (["+experiment=nope"], "experiment=nope: there is no such experiment; write one of fifteen_seconds, "),
+    (["batchsize=3"], "batchsize: there is no such setting; did you mean batch_size?"),
+    (["model.cell=transformer"], "model.cell=transformer: must be rnn, lstm, gru"),
+    (["trainer.max_stepz=3"], "trainer.max_stepz: there is no such setting; did you mean trainer.max_steps?"),
+    (["sequence_length=0"], "sequence_length=0: must be a whole number from 1 up"),
+    (["sequence_length=1e3"], "sequence_length=1"),
+    (["batch_size=-2"], "batch_size=-2: must be a whole number from 1 up"),
+    (["model.hidden_size=0"], "model.hidden_size=0: must be a whole number from 1 up"),
+    (["model.hidden_size=99999999999999999999"], "model.hidden_size=99999999999999999999"),
+    (
+        ["model.hidden_size=1000000"],
+        "model.hidden_size=1000000: must be a whole number from 1 up to 65536",
+    ),
+    ([f"batch_size=1{'0' * 400}"], "batch_size=1000000"),
+    (["sequence_length=3000000000"], "sequence_length=3000000000: must be a whole number from 1 up"),
+    (["sample_length=1000000000"], "sample_length=1000000000: must be a whole number from 0 up to 1000000"),
+    (
+        ["trainer.max_time=9999999999999:00:00:00"],
+        "trainer.max_time=9999999999999:00:00:00: write DD",
+    ),
+    (["trainer.profiler={a:1}"], "trainer.profiler={'a': 1}: must be simple, advanced or pytorch"),
+    (["trainer.num_nodes=2"], "trainer.num_nodes=2: chargen train runs on one machine"),
+    (["trainer.strategy=ddp"], "trainer.strategy=ddp: chargen train runs on one device"),
+    (["corpus.name=a\x1b[2Jb"], "must be a label of visible characters"),
+    (["model.num_layers=5000"], "model.num_layers=5000: must be a whole number from 1 up to 1000"),
+    (["model.num_layers=two"], "model.num_layers=two: must be a whole number"),
+    (["model.dropout=1"], "model.dropout=1.0: must be from 0 up and below 1"),
+    (["model.weight_dropout=2"], "model.weight_dropout=2.0: must be from 0 up and below 1"),
+    (["model.cell=LSTM"], "model.cell=LSTM: must be rnn, lstm, gru; did you mean lstm?"),
+    (["optimizer.learning_rate=-1"], "optimizer.learning_rate=-1"),
+    (["optimizer.learning_rate=fast"], "optimizer.learning_rate=fast: must be a number"),
+    (["optimizer.lr=0.1"], "optimizer.lr: there is no such setting"),
+    (["seed=-1"], "seed=-1: must be a whole number from 0 up"),
+    (["seed=lucky"], "seed=lucky: must be a whole number"),
+    (["trainer.max_time=3m"], "trainer.max_time=3m: write DD:HH:MM:SS"),
+    (["trainer.max_steps=0"], "trainer.max_steps=0: must be a whole number from 1 up"),
+    (["trainer.max_epochs=-5"], "trainer.max_epochs=-5: must be a whole number from 1 up"),
+    (["trainer.gradient_clip_val=-1"], "trainer.gradient_clip_val=-1: must be a number from 0 up"),
+    (["trainer.devices=4"], "trainer.devices=4: chargen train runs on one device"),
+    (["trainer.callbacks=[x]"], "trainer.callbacks"),
+    (["early_stopping=0"], "early_stopping=0: must be a whole number from 1 up"),
+    (["save_every_minutes=0"], "save_every_minutes=0.0: must be above 0"),
+    (["save_every_updates=0"], "save_every_updates=0: must be a whole number from 1 up"),
+    (["sample_length=-1"], "sample_length=-1: must be a whole number from 0 up"),
+    (["logger=excel"], "logger=excel: must be tensorboard, wandb, mlflow"),
+    (["corpus.unit=word"], "corpus.unit=word: must be character, byte"),
+    (["corpus.validation_fraction=1.5"], "corpus.validation_fraction=1.5: must be above 0 and below 1"),
+    (["corpus.file=../x"], "corpus.file=../x: must be the name of a file"),
+    (["run_dir="], "run_dir"),
+    (["model.dropout="], "model.dropout"),
+    (["=3"], "=3: a setting has a name; write KEY=3"),
+]
+"""Settings whose mistakes are found before anything but the settings is looked at."""
+
+RUNS = [
     (["train", "model.hiden_size=3"], "model.hiden_size: there is no such setting; did you mean model.hidden_size?"),
-    (["train", "model.hidden_size=abc"], "model.hidden_size=abc: must be a whole number"),
-    (["train", "model.dropout=much"], "model.dropout=much: must be a number"),
-    (["train", "model.residual=perhaps"], "model.residual=perhaps: must be true or false"),
-    (["train", "model=huge"], "model=huge: there is no such model; write one of large, medium, small, tiny"),
-    (["train", "corpus=tex"], "corpus=tex: there is no such corpus; write one of enwik8, python_reference, text"),
-    (["train", "+experiment=nope"], "experiment=nope: there is no such experiment; write one of fifteen_seconds, "),
-    (["train", "batchsize=3"], "batchsize: there is no such setting; did you mean batch_size?"),
-    (["train", "model.cell=transformer"], "model.cell=transformer: must be rnn, lstm, gru"),
-    (["train", "trainer.max_stepz=3"], "trainer.max_stepz: there is no such setting; did you mean trainer.max_steps?"),
     (["train", "trainer.limit_val_batches=0.00001", "t.txt", *TINY], "trainer: "),
     (["train", "model.cell=rnn,gru"], "model.cell=rnn,gru: several values are a sweep; write -m before them"),
     (["train", "--seed", "3"], "--seed: settings have no dashes; write seed=…"),
     (["train", "trainer.precision=7"], "trainer: "),
     (["train", "corpus=text"], "corpus=text needs a text: corpus.path=FILE"),
-    (["train", "t.txt", "sequence_length=0"], "sequence_length=0: must be a whole number from 1 up"),
-    (["train", "t.txt", "sequence_length=1e3"], "sequence_length=1"),
-    (["train", "t.txt", "batch_size=-2"], "batch_size=-2: must be a whole number from 1 up"),
-    (["train", "t.txt", "model.hidden_size=0"], "model.hidden_size=0: must be a whole number from 1 up"),
-    (["train", "t.txt", "model.hidden_size=99999999999999999999"], "model.hidden_size=99999999999999999999"),
-    (
-        ["train", "t.txt", "model.hidden_size=1000000"],
-        "model.hidden_size=1000000: must be a whole number from 1 up to 65536",
-    ),
     (
         ["train", "t.txt", "model.hidden_size=65536", "model.num_layers=100"],
         "model.hidden_size=65536 with batch_size=16 and sequence_length=64 needs about 41,",
     ),
-    (["train", "t.txt", f"batch_size=1{'0' * 400}"], "batch_size=1000000"),
-    (["train", "t.txt", "sequence_length=3000000000"], "sequence_length=3000000000: must be below 2147483648"),
-    (["train", "t.txt", "sample_length=1000000000"], "sample_length=1000000000: must be at most a million"),
-    (
-        ["train", "t.txt", "trainer.max_time=9999999999999:00:00:00"],
-        "trainer.max_time=9999999999999:00:00:00: write DD",
-    ),
-    (["train", "t.txt", "trainer.profiler={a:1}"], "trainer.profiler={'a': 1}: must be simple, advanced or pytorch"),
-    (["train", "t.txt", "trainer.num_nodes=2"], "trainer.num_nodes=2: chargen train runs on one machine"),
-    (["train", "t.txt", "trainer.strategy=ddp"], "trainer.strategy=ddp: chargen train runs on one device"),
-    (["train", "t.txt", "corpus.name=a\x1b[2Jb"], "must be a label of visible characters"),
-    (["train", "t.txt", "model.num_layers=5000"], "model.num_layers=5000: must be a whole number from 1 up to 1000"),
-    (["train", "t.txt", "model.num_layers=two"], "model.num_layers=two: must be a whole number"),
-    (["train", "t.txt", "model.dropout=1"], "model.dropout=1.0: must be from 0 up and below 1"),
-    (["train", "t.txt", "model.weight_dropout=2"], "model.weight_dropout=2.0: must be from 0 up and below 1"),
-    (["train", "t.txt", "model.cell=LSTM"], "model.cell=LSTM: must be rnn, lstm, gru; did you mean lstm?"),
-    (["train", "t.txt", "optimizer.learning_rate=-1"], "optimizer.learning_rate=-1"),
-    (["train", "t.txt", "optimizer.learning_rate=fast"], "optimizer.learning_rate=fast: must be a number"),
-    (["train", "t.txt", "optimizer.lr=0.1"], "optimizer.lr: there is no such setting"),
-    (["train", "t.txt", "seed=-1"], "seed=-1: must be a whole number from 0 up"),
-    (["train", "t.txt", "seed=lucky"], "seed=lucky: must be a whole number"),
-    (["train", "t.txt", "trainer.max_time=3m"], "trainer.max_time=3m: write DD:HH:MM:SS"),
-    (["train", "t.txt", "trainer.max_steps=0"], "trainer.max_steps=0: must be a whole number from 1 up"),
-    (["train", "t.txt", "trainer.max_epochs=-5"], "trainer.max_epochs=-5: must be a whole number from 1 up"),
-    (["train", "t.txt", "trainer.gradient_clip_val=-1"], "trainer.gradient_clip_val=-1: must be a number from 0 up"),
-    (["train", "t.txt", "trainer.devices=4"], "trainer.devices=4: chargen train runs on one device"),
     (["train", "t.txt", "trainer.accelerator=quantum"], "trainer: "),
-    (["train", "t.txt", "trainer.callbacks=[x]"], "trainer.callbacks"),
-    (["train", "t.txt", "early_stopping=0"], "early_stopping=0: must be a whole number from 1 up"),
-    (["train", "t.txt", "save_every_minutes=0"], "save_every_minutes=0.0: must be above 0"),
-    (["train", "t.txt", "save_every_updates=0"], "save_every_updates=0: must be a whole number from 1 up"),
-    (["train", "t.txt", "sample_length=-1"], "sample_length=-1: must be a whole number from 0 up"),
-    (["train", "t.txt", "logger=excel"], "logger=excel: must be tensorboard, wandb, mlflow"),
     (["train", "t.txt", "corpus.encoding=klingon"], "corpus.encoding=klingon: no such encoding"),
-    (["train", "t.txt", "corpus.unit=word"], "corpus.unit=word: must be character, byte"),
     (["train", "t.txt", "corpus.min_count=100000"], "corpus.min_count=100000: no character occurs that often"),
     (["train", "t.txt", "corpus.split=article"], "corpus.split=article needs several articles"),
-    (["train", "t.txt", "corpus.validation_fraction=1.5"], "corpus.validation_fraction=1.5: must lie between 0 and 1"),
-    (["train", "t.txt", "corpus.file=../x"], "corpus.file=../x: must be the name of a file"),
-    (["train", "t.txt", "run_dir="], "run_dir"),
     (["train", "t.txt", "run_dir=t.txt"], "t.txt"),
     (["train", "t.txt", "run_dir=taken"], "run_dir=taken holds a run already: write resume=taken"),
-    (["train", "t.txt", "model.dropout="], "model.dropout"),
-    (["train", "t.txt", "=3"], "=3: a setting has a name; write KEY=3"),
     (["train", "t.txt", "model.dropout=0.1", "-m", "model.hidden_size=0,0.5"], "model.hidden_size="),
     (["train", "resume=taken", "-m"], "resume"),
 ]
+"""Mistakes in settings that are found through the command line, some of them only after the text was read."""
 
 FILES = [
     (["train", "nowhere.txt"], "no such file, folder or pattern:"),
@@ -171,8 +182,8 @@ ELSEWHERE = [
 ]
 
 
-def prepared(away: Path) -> dict[Path, tuple[int, bytes]]:
-    """A folder with texts, runs and rubbish in it; every file as it is, to be compared afterwards."""
+def prepare(folder: Path) -> None:
+    """Fill a folder with texts, runs and files that are none."""
     for name, content in {
         "t.txt": TEXT.encode(),
         "empty.txt": b"",
@@ -188,52 +199,90 @@ def prepared(away: Path) -> dict[Path, tuple[int, bytes]]:
         "surrogate.jsonl": b'{"text": "\\ud800"}\n',
         "torn.txt.gz": b"\x1f\x8b\x08\x00torn",
     }.items():
-        (away / name).write_bytes(content)
-    (away / "images").mkdir()
-    (away / "empty").mkdir()
-    os.mkfifo(away / "pipe")
-    write_model(away / "r")
-    write_model(away / "runs" / "r")
-    (away / "taken").mkdir()
-    torch.save({"state_dict": {}}, away / "foreign.ckpt")
-    torch.save({}, away / "taken" / "last.ckpt")
-    (away / "torn.ckpt").write_bytes((away / "foreign.ckpt").read_bytes()[:100])
-    (away / "torn.safetensors").write_bytes((away / "r" / "model.safetensors").read_bytes()[:-1])
-    return contents(away)
+        (folder / name).write_bytes(content)
+    (folder / "images").mkdir()
+    (folder / "empty").mkdir()
+    os.mkfifo(folder / "pipe")
+    write_model(folder / "r")
+    write_model(folder / "runs" / "r")
+    (folder / "taken").mkdir()
+    torch.save({"state_dict": {}}, folder / "foreign.ckpt")
+    torch.save({}, folder / "taken" / "last.ckpt")
+    (folder / "torn.ckpt").write_bytes((folder / "foreign.ckpt").read_bytes()[:100])
+    (folder / "torn.safetensors").write_bytes((folder / "r" / "model.safetensors").read_bytes()[:-1])
 
 
-def contents(away: Path) -> dict[Path, tuple[int, bytes]]:
-    """What there is but the cache of encoded corpora."""
-    files = (f for f in away.rglob("*") if f.relative_to(away).parts[0] != "data")
+def contents(folder: Path) -> dict[Path, tuple[int, bytes]]:
+    """Mode and content of every file in a folder, without the cache of encoded corpora."""
+    files = (file for file in folder.rglob("*") if file.relative_to(folder).parts[0] != "data")
     return {file: (file.stat().st_mode, file.read_bytes() if file.is_file() else b"") for file in files}
 
 
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [*SETTINGS, *FILES, *ELSEWHERE],
-    ids=lambda part: part if isinstance(part, str) else " ".join(part),
-)
-def test_mistakes(words: list[str], message: str, chargen: Chargen, away: Path, figure: Figure) -> None:
-    before = prepared(away)
-    code, out, err = chargen(*words)
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One folder for all mistakes: none of them may change a file in it."""
+    folder = tmp_path_factory.mktemp("mistakes")
+    prepare(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def untouched(prepared: Path) -> dict[Path, tuple[int, bytes]]:
+    """The files in the folder before the first mistake."""
+    return contents(prepared)
+
+
+def words_of(part: Any) -> str:
+    return part if isinstance(part, str) else " ".join(part)
+
+
+@pytest.mark.parametrize(("words", "message"), SETTINGS, ids=words_of)
+def test_mistakes_in_settings(words: list[str], message: str, figure: Figure, tmp_path: Path) -> None:
+    """What Hydra and the schema refuse becomes one line, without a command being run."""
+    try:
+        with pytest.raises(UserError) as caught:
+            parse_config(composed(*(word for word in hydra_arguments(words) if word != "-m")))
+        told = str(caught.value)
+    except (HydraException, OmegaConfBaseException) as error:
+        told = one_line_of(error)
+    assert message in told
+    assert len(told.splitlines()) == 1
+    figure("mistakes answered", 1)
+
+
+@pytest.mark.parametrize(("words", "message"), [*RUNS, *FILES, *ELSEWHERE], ids=words_of)
+def test_mistakes_on_the_command_line(
+    words: list[str],
+    message: str,
+    command: Command,
+    prepared: Path,
+    untouched: dict[Path, tuple[int, bytes]],
+    figure: Figure,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Exit code 2, one line that says what to write, and every file as it was."""
+    monkeypatch.chdir(prepared)
+    code, out, err = command(*words)
     assert code == 2, out
     assert err.startswith("chargen: ")
     assert err.count("\n") == 1
     assert "Traceback" not in err
     assert message in err
-    after = contents(away)
-    if "-m" in words:  # where Hydra keeps the settings of a sweep before it looks at them
-        new = {file for file in after if file not in before}
-        assert all(file.parent == away / "runs" or file.name in ("multirun.yaml", "0") for file in new)
+    after = contents(prepared)
+    if "-m" in words:  # Hydra stores the settings of a sweep before it checks them
+        new = {file for file in after if file not in untouched}
+        assert all(file.parent == prepared / "runs" or file.name in ("multirun.yaml", "0") for file in new)
         after = {file: content for file, content in after.items() if file not in new}
-    assert after == before
+        for file in sorted(new, reverse=True):
+            file.rmdir() if file.is_dir() else file.unlink()
+    assert after == untouched
     figure("mistakes answered", 1)
 
 
-def may_read_nothing() -> None:
-    """For a child: where the tests are root's, whom permissions do not stop, they stop it from now on."""
+def drop_permissions() -> None:
+    """Let permissions apply to a child of a process of root, which they do not stop otherwise."""
     if sys.platform == "linux":
-        for capability in (1, 2):  # to write, and to read, whatever they say
+        for capability in (1, 2):  # CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH
             ctypes.CDLL(None).prctl(24, capability, 0, 0, 0)
 
 
@@ -250,26 +299,26 @@ def may_read_nothing() -> None:
     ],
     ids=lambda part: part if isinstance(part, str) else " ".join(part),
 )
-def test_files_that_may_not_be_read(words: list[str], name: str, launch: Launch, away: Path) -> None:
-    prepared(away)
+def test_files_without_permission_are_named(words: list[str], name: str, launch: Launch, away: Path) -> None:
+    prepare(away)
     (away / "locked").mkdir()
     for place in ("t.txt", "locked", "r/model.safetensors", "taken/last.ckpt"):
         if place != "r/model.safetensors" or ("--text" not in words and "--prompt-file" not in words):
             (away / place).chmod(0)
-    run = launch(*words, prepare=may_read_nothing)
+    run = launch(*words, prepare=drop_permissions)
     _, err = run.communicate()
     (away / "locked").chmod(0o700)
-    said = err.decode()
-    assert (run.returncode, said.count("\n")) == (2, 1), said
-    assert said.startswith("chargen: ")
-    assert name in said
+    told = err.decode()
+    assert (run.returncode, told.count("\n")) == (2, 1), told
+    assert told.startswith("chargen: ")
+    assert name in told
 
 
 @pytest.mark.parametrize("reading", [1, 2], ids=["while it is counted", "while it is encoded"])
-def test_a_text_that_vanishes_while_it_is_read(
+def test_a_text_that_vanishes_while_it_is_read_leaves_nothing_behind(
     reading: int, chargen: Chargen, away: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A stick that is pulled out: half a text must not stay behind as if it were all."""
+    """As if a USB stick were pulled out: part of a text must not be kept as if it were all of it."""
     for name in ("a.txt", "b.txt"):
         (away / name).write_text(TEXT)
     opened = 0
@@ -293,8 +342,7 @@ def test_a_text_that_vanishes_while_it_is_read(
 
 
 @pytest.mark.parametrize("name", ["t.txt", "t.jsonl"])
-def test_a_hundred_megabytes_on_one_line(name: str, chargen: Chargen, away: Path) -> None:
-    """No mistake: a text like any other."""
+def test_a_line_of_a_hundred_megabytes_is_a_text_like_any_other(name: str, chargen: Chargen, away: Path) -> None:
     text = "It is a truth universally acknowledged, " * 2_500_000
     (away / name).write_text(json.dumps({"text": text}) if name == "t.jsonl" else text, encoding="utf-8")
     code, out, err = chargen("train", name, *TINY, "run_dir=r")
@@ -319,8 +367,10 @@ def test_a_hundred_megabytes_on_one_line(name: str, chargen: Chargen, away: Path
     ],
     ids=lambda part: ascii(part[:12]) if isinstance(part, str) else "",
 )
-def test_prompts_of_all_kinds(prompt: str, read: str, skipped: list[str], chargen: Chargen, away: Path) -> None:
-    """What the model does not know is named, on one line that steers no terminal, and the rest is written on from."""
+def test_prompts_in_any_script_are_read_or_named(
+    prompt: str, read: str, skipped: list[str], chargen: Chargen, away: Path
+) -> None:
+    """Unknown characters are named on one line that cannot steer a terminal; the rest of the prompt is used."""
     write_model(away / "r")
     (away / "prompt").write_text(prompt, encoding="utf-8")
     code, out, err = chargen("sample", "r", "--prompt-file", "prompt", "--length", "7", "--seed", "1")
@@ -331,8 +381,3 @@ def test_prompts_of_all_kinds(prompt: str, read: str, skipped: list[str], charge
     assert err.count("\n") == bool(skipped)
     assert all(repr(character) in err for character in skipped)
     assert not skipped or err.replace("\n", "").isprintable()
-
-
-def test_as_many_as_are_promised() -> None:
-    number = len({tuple(words) for words, _ in [*SETTINGS, *FILES, *ELSEWHERE]})
-    assert f"makes {number} of them" in (ROOT / "docs" / "TRUST.md").read_text(encoding="utf-8")

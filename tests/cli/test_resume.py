@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import Launch
+from support.environment import Launch
 from support.models import TEXT, TINY
 
 from chargen.storage.model_file import ModelFile

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import Launch
+from support.environment import Launch
 from support.models import TEXT, write_model
 
 Chargen = Callable[..., tuple[int, str, str]]

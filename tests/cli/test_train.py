@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from conftest import CELLS as NAMES
+from support.environment import CELLS as NAMES
 from support.models import TEXT, TINY, write_model
 
 from chargen.storage.model_file import ModelFile

@@ -11,8 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
-from conftest import CELLS as NAMES
-from conftest import INSTRUCTION_SETS
+from support.environment import CELLS as NAMES
+from support.environment import INSTRUCTION_SETS
 from support.model_configs import small_config
 from support.torch_twins import torch_twin
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest import INSTRUCTION_SETS
+from support.environment import INSTRUCTION_SETS
 from torch.nn import functional as F
 
 from chargen import native

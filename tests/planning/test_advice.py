@@ -25,7 +25,7 @@ def typed(text: str) -> dict[str, str]:
 
 
 def test_good_passes() -> None:
-    """Twelve passes if there are as many characters as parameters, twice as many for half the parameters, within bounds."""
+    """Twelve if there are as many characters as parameters, 24 for half the parameters, and always within bounds."""
     assert good_passes(10**6, 10**6) == GOOD_PASSES
     assert good_passes(10**6, 10**6 // 2) == 2 * GOOD_PASSES
     assert good_passes(10**3, 10**6) < GOOD_PASSES < good_passes(10**9, 10**6) < 50

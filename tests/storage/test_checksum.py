@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 
 import torch
-from conftest import Figure
+from support.environment import Figure
 
 from chargen.storage.atomic import previous_path
 from chargen.storage.checkpoint import write_checkpoint

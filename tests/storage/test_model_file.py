@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Figure
 from safetensors import safe_open
 from safetensors.numpy import save_file
+from support.environment import Figure
 
 from chargen.config import ModelConfig
 from chargen.errors import FileError

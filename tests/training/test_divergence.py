@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import CELLS as NAMES
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
+from support.environment import CELLS as NAMES
 from support.runs import Crash, everything, module_for, run
 
 from chargen.training.checkpoints import CheckpointWriter
@@ -74,7 +74,7 @@ def test_mean_and_deviation_are_those_of_the_losses() -> None:
     ("now", "why"), [(1.4, ""), (1.5 + MARGIN, "the model has lost what it had learned"), (math.nan, "x")]
 )
 def test_a_jump_of_the_loss_is_divergence_only_if_a_known_window_is_read_badly(now: float, why: str) -> None:
-    """A window that was read at 1.5 nats is read again; the model is broken if the loss has grown by more than MARGIN."""
+    """A window that was read at 1.5 nats is read again; the model is broken if that is worse by more than MARGIN."""
     detector, asked = DivergenceDetector(), []
     settle(detector, [1.5] * 50)
 

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import CELLS as NAMES
-from conftest import ROOT
 from lightning.pytorch import Callback, Trainer
+from support.environment import CELLS as NAMES
+from support.environment import ROOT
 from support.runs import OPTIMIZER, B, T, V, Watch, corpus, everything, module_for, run
 from support.torch_twins import torch_twin
 from torch import nn

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import CELLS as NAMES
 from lightning.pytorch import Callback, Trainer
+from support.environment import CELLS as NAMES
 from support.runs import Crash, everything, module_for, run
 
 from chargen.cell_types import CELL_TYPES

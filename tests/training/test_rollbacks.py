@@ -1,4 +1,4 @@
-"""A run that diverges returns to its last checkpoint with half the learning rate, and says so when that does not help."""
+"""A run that diverges returns to its last checkpoint with half the learning rate, or says that it did not help."""
 
 from __future__ import annotations
 

@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import Figure
+from chargen.training.callbacks import CheckpointFiles
 from hypothesis import given
 from hypothesis import strategies as st
+from support.environment import Figure
 from support.readers import NOTES, READERS, SETTINGS, SHAPE, a_model, a_module, reads_a_checkpoint, the_checkpoint
 
 from chargen import runs
@@ -21,7 +22,6 @@ from chargen.cli.overrides import spell
 from chargen.config import TrainConfig, read
 from chargen.sampling.generator import TextGenerator
 from chargen.storage.model_file import ModelFile
-from chargen.training.callbacks import CheckpointFiles
 from chargen.training.windows import Lanes, WindowLoader
 
 anything = st.recursive(

@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import FIGURES, Launch
 from safetensors import safe_open
 from safetensors.torch import save_file
+from support.environment import Launch
 from support.hosts import Host, fetch_from
 from support.models import TEXT, TINY, write_model
 

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import CELLS, ROOT, Figure, Launch
+from support.environment import CELLS, ROOT, Figure, Launch
 from support.models import TEXT, TINY
 from support.runs import everything
 

@@ -27,7 +27,8 @@ from chargen.storage.run_folder import load_model
 
 _CHARACTERS_PER_STEP = 32  # between two pieces of text; about a millisecond
 
-_LOGITS_PER_STEP = 1 << 20  # held at once while a text is scored
+LOGITS_PER_STEP = 1 << 20
+"""How many logits are held at once while a text is scored."""
 
 
 def load(path: str | os.PathLike[str] | None = None, precision: Precision = "float32") -> TextGenerator:
@@ -177,7 +178,7 @@ class TextGenerator:
         targets = self.tokenizer.encode(self.clean(text))
         ids = np.concatenate(([self.start_id], targets[:-1]))
         nats, states = np.empty(len(targets)), None
-        size = max(1, _LOGITS_PER_STEP // self.network.vocab_size)
+        size = max(1, LOGITS_PER_STEP // self.network.vocab_size)
         for begin in range(0, len(targets), size):
             piece = slice(begin, begin + size)
             logits, states = self.network.predict(ids[None, piece], states)

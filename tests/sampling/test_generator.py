@@ -1,0 +1,245 @@
+"""TextGenerator: text in, text out, compiled or not; scores equal those of CharRNN."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from support.models import write_model
+from support.sampling import SYMBOLS, random_model, random_model_file
+
+import chargen
+from chargen import native
+from chargen.config import ModelConfig
+from chargen.corpus.tokenizer import END_ID, UNKNOWN_ID, Tokenizer
+from chargen.errors import ArgumentError, FileError
+from chargen.nn.model import CharRNN
+from chargen.sampling.generator import TextGenerator, load
+from chargen.sampling.native_network import NativeNetwork
+from chargen.sampling.numpy_network import NumpyNetwork, generate
+from chargen.sampling.params import SamplingParams
+
+compiled = pytest.mark.skipif(native.library() is None, reason="the kernels were not built here")
+BOLD = SamplingParams(1.0)
+
+
+def generator_for(metadata: dict, symbols: str = SYMBOLS) -> TextGenerator:
+    return TextGenerator(random_model().to_model_file(Tokenizer(symbols).to_json(), metadata))
+
+
+# ------------------------------------------------------------------------------- writing
+
+
+def test_a_seed_determines_the_text_and_the_end_of_an_article_stops_it() -> None:
+    model = random_model()
+    with torch.no_grad():
+        model.head.bias[END_ID] += 5
+    generator = TextGenerator(model.to_model_file(Tokenizer(SYMBOLS).to_json(), {"start_id": END_ID}))
+
+    def text(seed: int, ignore_eos: bool = False) -> str:
+        return generator.generate("ab", max_length=300, params=BOLD, seed=seed, ignore_eos=ignore_eos)
+
+    assert text(1, ignore_eos=True) == text(1, ignore_eos=True)
+    assert text(1, ignore_eos=True) != text(2, ignore_eos=True)
+    whole, stopped = text(1, ignore_eos=True), text(1)
+    assert len(whole) == 300  # the end of an article is written as the end of a line
+    assert "\n" in whole
+    assert stopped == whole[: whole.index("\n")]
+    assert "\ufffd" not in whole
+
+
+def test_without_a_seed_texts_differ() -> None:
+    generator = generator_for({"start_id": 2})
+    assert generator.generate(max_length=100) != generator.generate(max_length=100)
+
+
+def test_generate_joins_the_pieces_of_stream() -> None:
+    generator = generator_for({"start_id": 2})
+    pieces = list(generator.stream("ab", max_length=100, params=BOLD, seed=3))
+    assert len(pieces) > 1
+    assert len(pieces[0]) == 1, "the first character must not wait for others"
+    assert all(pieces)
+    assert "".join(pieces) == generator.generate("ab", max_length=100, params=BOLD, seed=3)
+
+
+def test_a_model_that_has_read_no_end_writes_none() -> None:
+    """It writes the same as if the end of an article had no probability."""
+    generator = generator_for({"start_id": 2})
+    text = generator.generate(max_length=300, seed=1)
+    assert len(text) == 300
+    ids = generate(
+        NumpyNetwork(random_model_file()), [2], SamplingParams(),
+        rng=np.random.default_rng(1), max_length=300, banned=[UNKNOWN_ID, END_ID],
+    )  # fmt: skip
+    assert generator.tokenizer.decode(ids) == text
+
+
+def test_stream_many_equals_stream_with_each_seed() -> None:
+    generator = generator_for({"start_id": END_ID})
+    texts = ["", "", ""]
+    for number, piece in generator.stream_many([3, 1, 4], "ab", max_length=120):
+        texts[number] += piece
+    assert texts == [generator.generate("ab", max_length=120, seed=seed) for seed in (3, 1, 4)]
+    assert list(generator.stream_many([], "ab")) == []
+
+
+@compiled
+def test_the_text_is_the_same_compiled_or_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same characters for the same seed. No draw of these is within float rounding of an edge."""
+    file = random_model_file("lstm", 30)
+    params, fast = SamplingParams(1.0, top_p=0.95), TextGenerator(file)
+    assert isinstance(fast.network, NativeNetwork)
+    monkeypatch.setattr(native, "library", lambda: None)
+    slow = TextGenerator(file)
+    assert isinstance(slow.network, NumpyNetwork)
+    lengths = {}
+    for ignore_eos in (True, False):
+        texts = [
+            generator.generate("abc", max_length=200, params=params, seed=4, ignore_eos=ignore_eos)
+            for generator in (fast, slow)
+        ]
+        assert texts[0] == texts[1]
+        lengths[ignore_eos] = len(texts[0])
+    assert lengths[True] == 200 > lengths[False]
+
+
+@compiled
+def test_a_cell_without_a_kernel_runs_in_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native, "has_cell", lambda name: name != "gru")
+    assert isinstance(TextGenerator(random_model_file("gru")).network, NumpyNetwork)
+    assert isinstance(TextGenerator(random_model_file("lstm")).network, NativeNetwork)
+
+
+def test_a_model_of_bytes_writes_whole_characters() -> None:
+    """Only whole characters and U+FFFD are written, however the bytes fall."""
+    torch.manual_seed(0)
+    tokenizer = Tokenizer(map(chr, range(256)), "byte")
+    model = CharRNN(ModelConfig(tokenizer.vocab_size, "gru", 8, 1, 4))
+    file = model.to_model_file(tokenizer.to_json(), {"start_id": 2})
+    params = SamplingParams(1.5)
+    ids = generate(
+        NumpyNetwork(file), [2], params, rng=np.random.default_rng(3), max_length=400, banned=[UNKNOWN_ID, END_ID]
+    )
+    expected = bytes(id - 2 for id in ids).decode("utf-8", "replace")
+    pieces = list(TextGenerator(file).stream(max_length=400, params=params, seed=3))
+    assert "".join(pieces) == expected
+    assert all(pieces)
+
+
+@pytest.mark.parametrize(("options", "name"), [({"max_length": 0}, "max_length"), ({"seed": -5}, "seed")])
+def test_arguments_out_of_range_are_named_at_once(options: dict, name: str) -> None:
+    """Before the first piece is asked for."""
+    generator = generator_for({"start_id": 2})
+    with pytest.raises(ArgumentError, match=f"{name}=") as caught:
+        generator.stream(**options)
+    assert caught.value.name == name
+
+
+# ------------------------------------------------------------------------------- prompts
+
+
+def test_a_prompt_is_cleaned_and_encoded_like_the_corpus() -> None:
+    corpus = {"normalize_newlines": True, "normalize_unicode": True, "min_count": 2}
+    generator = generator_for({"start_id": 2, "config": {"corpus": corpus}}, "abcdefgh\n\u00e9 ")
+    ids, unknown = generator.encode_prompt("a\r\ne\u0301x")
+    assert (ids, unknown) == (generator.tokenizer.encode("a\n\u00e9x").tolist(), ["x"])
+    assert UNKNOWN_ID in generator.encode_prompt("axb")[0]  # min_count 2: the training text had unknown characters
+    assert generator_for({"start_id": 2}).encode_prompt("axb") == ([2, 3], ["x"])  # min_count 1: it had none
+
+
+def test_a_tokenizer_of_another_model_is_refused() -> None:
+    with pytest.raises(FileError, match="do not fit its tokenizer"):
+        generator_for({"start_id": 2}, "abc")
+
+
+# ------------------------------------------------------------------------------- scores
+
+
+@pytest.mark.parametrize("with_kernels", [pytest.param(True, marks=compiled), False])
+@pytest.mark.parametrize("start_id", [END_ID, 3])
+def test_scores_equal_torch(start_id: int, with_kernels: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """CharRNN.cross_entropy returns the sum over the first n characters. A score is the difference of two such sums."""
+    if not with_kernels:
+        monkeypatch.setattr(native, "library", lambda: None)
+    model = random_model("lstm")
+    generator = TextGenerator(model.to_model_file(Tokenizer(SYMBOLS).to_json(), {"start_id": start_id}))
+    text = "abcabcx" + "kjihgfedcba" * 4
+    scores = generator.score(text)
+    assert scores.shape == (len(text),)
+    targets = torch.from_numpy(generator.tokenizer.encode(text))[None]
+    ids = torch.cat((torch.tensor([[start_id]]), targets[:, :-1]), dim=1)
+    with torch.no_grad():
+        sums = [0.0, *(model.cross_entropy(ids[:, :n], targets[:, :n])[0].item() for n in range(1, len(text) + 1))]
+    # float32: torch's sums have an error of about 1e-6 of their size
+    np.testing.assert_allclose(scores, np.diff(sums), rtol=1e-4, atol=2e-4)
+    assert scores.sum() == pytest.approx(sums[-1], rel=1e-5)
+
+
+def test_a_long_text_is_scored_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    from chargen.sampling import generator as module
+
+    generator = generator_for({"start_id": 2})
+    whole = generator.score("abcdefg" * 10)
+    monkeypatch.setattr(module, "LOGITS_PER_STEP", 100)
+    assert np.array_equal(generator.score("abcdefg" * 10), whole)
+
+
+def test_the_probabilities_of_all_continuations_sum_to_one() -> None:
+    """One character behind a prefix; the two special ids take the rest."""
+    generator = generator_for({"start_id": 2})
+    prefix = "abcab"
+    scores = [generator.score(prefix + symbol)[-1] for symbol in SYMBOLS]
+    logits, _ = generator.network.read(np.array([[2, *generator.tokenizer.encode(prefix)]]))
+    p = SamplingParams(1.0).probabilities(logits[0])
+    assert np.exp(-np.array(scores)).sum() == pytest.approx(1 - p[UNKNOWN_ID] - p[END_ID], rel=1e-6)
+
+
+def test_an_empty_text_has_no_scores() -> None:
+    assert generator_for({"start_id": 2}).score("").shape == (0,)
+
+
+# ------------------------------------------------------------------------------- loading
+
+
+def test_load_takes_a_folder_or_a_file(tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "run")
+    texts = {
+        load(path).generate(seed=1, max_length=50)
+        for path in (folder, str(folder), folder / "model.safetensors")
+    }  # fmt: skip
+    assert len(texts) == 1
+    assert chargen.load is load
+
+
+def test_loading_nothing_is_a_file_error(tmp_path: Path) -> None:
+    with pytest.raises(FileError, match="nowhere"):
+        load(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda it: pickle.loads(pickle.dumps(it))])
+def test_a_copy_of_a_generator_writes_the_same(copied) -> None:
+    generator = generator_for({"start_id": 2})
+    assert copied(generator).generate(max_length=50, seed=1) == generator.generate(max_length=50, seed=1)
+
+
+def test_the_public_names_exist() -> None:
+    for name in chargen.__all__:
+        assert getattr(chargen, name) is not None
+
+
+def test_sampling_imports_no_heavy_package(tmp_path: Path) -> None:
+    """Loading a model and writing a text, as a program would."""
+    folder = write_model(tmp_path / "run")
+    code = f"""
+import sys, chargen
+chargen.load({str(folder)!r}).generate("ab", max_length=20, params=chargen.SamplingParams(1.0))
+print(sorted({{"torch", "lightning", "hydra", "omegaconf", "matplotlib"}} & set(sys.modules)))
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"

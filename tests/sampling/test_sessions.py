@@ -1,0 +1,342 @@
+"""Sessions: the text of one depends on nothing but its own prompt, parameters and seed."""
+
+from __future__ import annotations
+
+import copy
+import multiprocessing
+import pickle
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+from support.environment import CELLS
+from support.sampling import VOCAB_SIZE, continue_in_process, random_model_file, run_to_end, write
+
+from chargen import native
+from chargen.corpus.tokenizer import END_ID, UNKNOWN_ID
+from chargen.errors import ArgumentError
+from chargen.sampling.native_network import NativeNetwork
+from chargen.sampling.numpy_network import NumpyNetwork, generate
+from chargen.sampling.params import SamplingParams
+from chargen.sampling.session import Network, Session
+
+compiled = pytest.mark.skipif(native.library() is None, reason="the kernels were not built here")
+NETWORKS = [NumpyNetwork, pytest.param(NativeNetwork, marks=compiled)]
+PRECISIONS = ["float32", "int8"]
+
+
+@dataclass
+class Request:
+    """One text to write."""
+
+    prompt: list[int]
+    params: SamplingParams
+    options: dict[str, Any]
+
+    def open(self, network: Network) -> Session:
+        return network.open(self.prompt, self.params, **self.options)
+
+
+def requests() -> list[Request]:
+    """Texts that differ in everything: prompts, parameters, seeds, lengths, banned ids, and whether they can stop."""
+    rng, found = np.random.default_rng(4), []
+    controls = [{}, {"top_k": 4}, {"top_p": 0.8}, {"min_p": 0.1}, {"top_k": 7, "top_p": 0.9, "min_p": 0.02}]
+    for number in range(21):
+        params = SamplingParams(float(rng.uniform(0.5, 1.5)), **controls[number % len(controls)])
+        options = {
+            "seed": [7, number],
+            "max_length": int(rng.integers(1, 120)),
+            "banned": [(UNKNOWN_ID,), (UNKNOWN_ID, END_ID), (), (2, 3, 12)][number % 4],
+            "stop": [END_ID, None, 5][number % 3],
+        }
+        found.append(Request(rng.integers(0, VOCAB_SIZE, rng.integers(1, 9)).tolist(), params, options))
+    found.append(Request([2], SamplingParams(0.0), {"seed": 0, "max_length": 50}))
+    return found
+
+
+REQUESTS = requests()
+
+
+@pytest.fixture(params=NETWORKS)
+def network(request: pytest.FixtureRequest) -> Network:
+    return request.param(random_model_file())
+
+
+# ------------------------------------------------------------------------------- independence
+
+
+@compiled
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("cell", CELLS)
+def test_a_text_does_not_depend_on_the_other_sessions(cell: str, precision: str, instruction_set: str) -> None:
+    """Sessions join, leave and are skipped at random, with steps of random sizes, on one to five threads."""
+    file = random_model_file(cell, 40)
+    network = NativeNetwork(file, precision, num_threads=1)
+    alone = [run_to_end(network, request.open(network), 1) for request in REQUESTS]
+    assert len({len(text) for text in alone}) > 10
+    rng = np.random.default_rng(1)
+    for num_threads in (1, 2, 3, 5):
+        network = NativeNetwork(file, precision, num_threads=num_threads)
+        waiting, active = rng.permutation(len(REQUESTS)).tolist(), {}
+        texts: list[list[int]] = [[] for _ in REQUESTS]
+        while waiting or active:
+            for number in waiting[: rng.integers(0, 6)]:
+                active[number] = REQUESTS[number].open(network)
+                waiting.remove(number)
+            stepped = [number for number in active if rng.random() < 0.8]
+            rng.shuffle(stepped)
+            num_characters = int(rng.integers(1, 40))
+            for number, ids in zip(
+                stepped, network.step([active[number] for number in stepped], num_characters), strict=True
+            ):
+                assert len(ids) == num_characters or active[number].finished
+                texts[number] += ids
+                if active[number].finished:
+                    network.close(active.pop(number))
+            if active and rng.random() < 0.1:  # a session that is closed early has no further part in the others
+                number = next(iter(active))
+                network.close(active.pop(number))
+                assert texts[number] == alone[number][: len(texts[number])]
+                texts[number] = alone[number]
+        assert texts == alone
+
+
+@compiled
+def test_the_default_number_of_threads_changes_nothing() -> None:
+    file = random_model_file("lstm", 24)
+    network = NativeNetwork(file)
+    first = network.open([2], SamplingParams(1.0, top_p=0.9), max_length=60)
+    together = network.step([first.fork(seed) for seed in range(64)], 60)
+    single = NativeNetwork(file, num_threads=1)
+    for seed, ids in enumerate(together):
+        assert write(single, [2], SamplingParams(1.0, top_p=0.9), seed=seed, max_length=60) == ids
+
+
+# ------------------------------------------------------------------------------- the definition
+
+
+def written_by_definition(file, request: Request, precision: str = "float32") -> list[int]:
+    options = {"banned": (UNKNOWN_ID,), "stop": None, **request.options}
+    rng = np.random.default_rng(options.pop("seed"))
+    return list(generate(NumpyNetwork(file, precision), request.prompt, request.params, rng=rng, **options))
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("cell", CELLS)
+def test_numpy_sessions_equal_the_definition(cell: str, precision: str) -> None:
+    file = random_model_file(cell, 16)
+    network = NumpyNetwork(file, precision)
+    sessions = [request.open(network) for request in REQUESTS]
+    texts: list[list[int]] = [[] for _ in sessions]
+    while any(not session.finished for session in sessions):
+        active = [number for number, session in enumerate(sessions) if not session.finished]
+        for number, ids in zip(active, network.step([sessions[number] for number in active], 7), strict=True):
+            texts[number] += ids
+    assert texts == [written_by_definition(file, request, precision) for request in REQUESTS]
+
+
+@compiled
+@pytest.mark.parametrize("cell", CELLS)
+def test_compiled_sessions_equal_the_definition(cell: str, instruction_set: str) -> None:
+    """The same ids. No draw of these seeds is within float rounding of an edge of the distribution."""
+    file = random_model_file(cell, 16)
+    network = NativeNetwork(file)
+    for request in REQUESTS:
+        assert run_to_end(network, request.open(network), 11) == written_by_definition(file, request)
+
+
+@compiled
+@pytest.mark.parametrize("cell", CELLS)
+def test_compiled_int8_sessions_follow_the_definition(cell: str, instruction_set: str) -> None:
+    """Each id is the one that the definition draws behind the same ids, unless the draw is close to an edge.
+
+    The rounding of a hidden state to int8 may differ by one in 127, which moves an edge by up to 0.02.
+    """
+    file = random_model_file(cell, 16)
+    network, reference = NativeNetwork(file, "int8"), NumpyNetwork(file, "int8")
+    num_ids = num_equal = 0
+    for request in REQUESTS:
+        params = SamplingParams(request.params.temperature)  # a character at the edge of top-k may come or go
+        options = {**request.options, "banned": request.options.get("banned", (UNKNOWN_ID,))}
+        ids = write(network, request.prompt, params, **options)
+        rng = np.random.default_rng(options["seed"])
+        logits, _ = reference.predict(np.array([[*request.prompt, *ids]]))
+        for row, id in zip(logits[0, len(request.prompt) - 1 :], ids, strict=False):
+            row[list(options["banned"])] = -np.inf
+            if params.temperature == 0:
+                assert row[id] > row.max() - 0.04
+                continue
+            p, uniform = params.probabilities(row), rng.random()
+            edges = p.cumsum()
+            num_ids, num_equal = num_ids + 1, num_equal + int(edges.searchsorted(uniform, side="right") == id)
+            assert edges[id] - p[id] - 0.02 < uniform < edges[id] + 0.02
+    assert num_ids > 500
+    assert num_equal > 0.98 * num_ids
+
+
+# ------------------------------------------------------------------------------- the life of a session
+
+
+def test_a_session_tells_why_it_has_finished(network: Network) -> None:
+    session = network.open([2], SamplingParams(1.0), seed=1, max_length=30)
+    assert not session.finished
+    text = run_to_end(network, session)
+    assert (len(text), session.finish_reason, session.num_written) == (30, "length", 30)
+    stop = text[10]
+    session = network.open([2], SamplingParams(1.0), seed=1, max_length=30, stop=stop)
+    stopped = run_to_end(network, session)
+    assert session.finish_reason == "stop"
+    assert stopped == text[: text.index(stop) + 1]
+
+
+def test_a_stop_as_the_last_id_counts_as_a_stop(network: Network) -> None:
+    text = write(network, [2], SamplingParams(1.0), seed=1, max_length=30)
+    place = next(place for place in range(29, -1, -1) if text[place] not in text[:place])
+    session = network.open([2], SamplingParams(1.0), seed=1, max_length=place + 1, stop=text[place])
+    assert run_to_end(network, session) == text[: place + 1]
+    assert session.finish_reason == "stop"
+
+
+def test_without_a_max_length_a_text_goes_on(network: Network) -> None:
+    session = network.open([2], SamplingParams(1.0), seed=1)
+    assert [len(network.step([session], 40)[0]) for _ in range(3)] == [40] * 3
+    assert not session.finished
+
+
+def test_a_finished_session_refuses_steps(network: Network) -> None:
+    session = network.open([2], SamplingParams(1.0), seed=1, max_length=3)
+    other = network.open([2], SamplingParams(1.0), seed=2, max_length=3)
+    run_to_end(network, session)
+    with pytest.raises(RuntimeError, match=r"finished \(length\): open another one"):
+        network.step([other, session], 1)
+    assert len(run_to_end(network, other)) == 3, "the refused step has changed the other session"
+
+
+def test_a_closed_session_refuses_steps(network: Network) -> None:
+    session = network.open([2], SamplingParams(1.0), seed=1)
+    network.step([session], 5)
+    network.close(session)
+    network.close(session)
+    with pytest.raises(RuntimeError, match="closed: open another one"):
+        network.step([session], 1)
+
+
+def test_a_session_of_a_network_of_another_shape_is_refused(network: Network) -> None:
+    session = type(network)(random_model_file(hidden_size=24)).open([2], SamplingParams())
+    with pytest.raises(ValueError, match="another shape"):
+        network.step([session], 1)
+
+
+def test_a_session_twice_in_a_step_is_refused(network: Network) -> None:
+    session = network.open([2], SamplingParams())
+    with pytest.raises(ValueError, match="twice"):
+        network.step([session, session], 1)
+
+
+def test_a_step_of_no_sessions_writes_nothing(network: Network) -> None:
+    assert network.step([], 10) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        ({"max_length": 0}, "max_length"),
+        ({"max_length": 2.5}, "max_length"),
+        ({"seed": -1}, "seed"),
+        ({"seed": "x"}, "seed"),
+        ({"banned": range(VOCAB_SIZE)}, "banned"),
+    ],
+)
+def test_options_out_of_range_are_argument_errors(network: Network, options: dict, name: str) -> None:
+    with pytest.raises(ArgumentError, match=f"{name}=.*: must be") as caught:
+        network.open([2], SamplingParams(), **options)
+    assert caught.value.name == name
+
+
+def test_a_step_of_no_characters_is_an_argument_error(network: Network) -> None:
+    with pytest.raises(ArgumentError, match="num_characters=0"):
+        network.step([network.open([2], SamplingParams())], 0)
+
+
+def test_an_empty_prompt_is_refused(network: Network) -> None:
+    with pytest.raises(ValueError, match="at least one id"):
+        network.open([], SamplingParams())
+
+
+def test_reading_nothing_is_refused(network: Network) -> None:
+    with pytest.raises(ValueError, match="no id to read"):
+        network.read(np.empty((1, 0), np.int64))
+
+
+def test_states_of_another_shape_are_refused(network: Network) -> None:
+    _, states = network.read(np.array([[2]]))
+    with pytest.raises(ValueError, match="states of shape"):
+        network.read(np.array([[2], [3]]), states)
+
+
+@pytest.mark.parametrize("wrong", [VOCAB_SIZE, -1])
+def test_an_id_beyond_the_vocabulary_is_refused(network: Network, wrong: int) -> None:
+    with pytest.raises(IndexError, match="beyond the vocabulary"):
+        network.read(np.array([[2, wrong]]))
+    with pytest.raises(IndexError, match="beyond the vocabulary"):
+        network.open([wrong], SamplingParams())
+    with pytest.raises(IndexError, match="beyond the vocabulary"):
+        network.open([2], SamplingParams(), banned=[wrong])
+
+
+# ------------------------------------------------------------------------------- copies
+
+
+def test_a_numpy_generator_serves_as_a_seed(network: Network) -> None:
+    texts = [
+        write(network, [2], SamplingParams(1.0), seed=seed, max_length=40) for seed in (5, np.random.default_rng(5))
+    ]
+    assert texts[0] == texts[1]
+
+
+def test_a_fork_continues_the_same_text_with_its_own_seed(network: Network) -> None:
+    session = network.open([2, 3], SamplingParams(1.0), seed=1, max_length=60)
+    begun = network.step([session], 20)[0]
+    forks = [session.fork(seed) for seed in (8, 8, 9)]
+    rests = network.step(forks, 60)
+    assert rests[0] == rests[1] != rests[2]
+    assert {len(rest) for rest in rests} == {40}
+    # A new session whose prompt is the text so far is at the same place.
+    again = write(network, [2, 3, *begun], SamplingParams(1.0), seed=8, max_length=40)
+    assert again == rests[0]
+    whole = write(network, [2, 3], SamplingParams(1.0), seed=1, max_length=60)
+    assert begun + run_to_end(network, session) == whole, "a fork has changed the session it was made from"
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, copy.copy, lambda it: pickle.loads(pickle.dumps(it))])
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_a_copy_of_a_network_writes_the_same(kind: type, precision: str, copied: Any) -> None:
+    network = kind(random_model_file("lstm"), precision)
+    expected = write(network, [2, 3], SamplingParams(1.0), seed=1, max_length=60)
+    other = copied(network)
+    del network
+    assert write(other, [2, 3], SamplingParams(1.0), seed=1, max_length=60) == expected
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda it: pickle.loads(pickle.dumps(it))])
+def test_a_copy_of_a_session_continues_the_text_on_its_own(network: Network, copied: Any) -> None:
+    expected = write(network, [2], SamplingParams(1.0), seed=1, max_length=60)
+    session = network.open([2], SamplingParams(1.0), seed=1, max_length=60)
+    begun = network.step([session], 20)[0]
+    other = copied(session)
+    assert begun + run_to_end(network, other) == expected
+    assert begun + run_to_end(network, session) == expected
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_a_network_and_a_session_go_to_a_spawned_process(kind: type) -> None:
+    network = kind(random_model_file())
+    expected = write(network, [2], SamplingParams(1.0), seed=1, max_length=60)
+    session = network.open([2], SamplingParams(1.0), seed=1, max_length=60)
+    begun = network.step([session], 20)[0]
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        rest = pool.submit(continue_in_process, network, session).result(timeout=120)
+    assert begun + rest == expected
