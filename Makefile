@@ -6,13 +6,13 @@ STAMP  := .venv/.installed
 NATIVE := $(wildcard src/chargen/native/*.cpp src/chargen/native/*.h)
 
 .DEFAULT_GOAL := help
-.PHONY: help install train sample evaluate plot test test-all bench quality texts hour lint types check format kernels clean
+.PHONY: help install train sample evaluate plot test test-fast test-all bench quality texts hour lint types check format kernels clean
 
 ##@ Use it
-train: $(STAMP)  ## learn to write, three minutes; ARGS="my.txt model=small" to change anything
+train: $(STAMP)  ## train for three minutes; ARGS="my.txt model=small" to change anything
 	@$(BIN)/chargen train $(ARGS)
 
-sample: $(STAMP)  ## write a text from the newest run; CKPT=runs/x  ARGS="--temperature 0.7"
+sample: $(STAMP)  ## write text with the newest run; CKPT=runs/x  ARGS="--temperature 0.7"
 	@$(BIN)/chargen sample $(CKPT) $(ARGS)
 
 evaluate: $(STAMP)  ## score the newest run; CKPT=runs/x  ARGS="--text other.txt"
@@ -22,22 +22,25 @@ plot: $(STAMP)  ## draw the learning curve of the newest run; CKPT=runs/x
 	@$(BIN)/chargen plot $(CKPT) $(ARGS)
 
 ##@ Work on it
-test: $(STAMP)  ## the default tests, a few minutes
-	$(BIN)/pytest $(ARGS)
+test: $(STAMP)  ## the default tests, up to four minutes; ARGS="tests/nn -k gradcheck" for some of them
+	$(BIN)/pytest -n 2 $(ARGS)
 
-test-all: $(STAMP)  ## slow ones too
-	$(BIN)/pytest -m "not gpu" $(ARGS)
+test-fast: $(STAMP)  ## the tests that start no process and train nothing, a minute
+	$(BIN)/pytest -n 2 -m "not slow and not gpu and not starts" $(ARGS)
+
+test-all: $(STAMP)  ## all tests that need no GPU, up to twenty minutes
+	$(BIN)/pytest -n 2 -m "not gpu" $(ARGS)
 
 bench: $(STAMP)  ## measure speed, and write benchmarks/RESULTS.md; ARGS=--quick for two minutes
 	$(BIN)/python benchmarks/results.py $(ARGS)
 
-quality: $(STAMP)  ## measure the best text for the minutes, for half an hour; ARGS=--quick for two minutes
+quality: $(STAMP)  ## measure the score per minute of training, for half an hour; ARGS=--quick for two minutes
 	$(BIN)/python benchmarks/results.py --long Quality $(ARGS)
 
-texts: $(STAMP)  ## the same for other texts, for twenty minutes
+texts: $(STAMP)  ## measure the same for other texts, for twenty minutes
 	$(BIN)/python benchmarks/results.py --long "Other texts" $(ARGS)
 
-hour: $(STAMP)  ## measure what an hour is worth; one that was stopped goes on
+hour: $(STAMP)  ## measure the score after an hour; a stopped measurement continues
 	$(BIN)/python benchmarks/results.py --long "An hour" $(ARGS)
 
 lint: $(STAMP)  ## ruff and clang-format: rules and formatting
@@ -48,7 +51,7 @@ lint: $(STAMP)  ## ruff and clang-format: rules and formatting
 types: $(STAMP)  ## mypy, strict
 	$(BIN)/mypy
 
-check: lint types test  ## all that has to pass
+check: lint types test  ## everything that has to pass: lint, types, test
 
 format: $(STAMP)  ## format the code, and fix what ruff can fix
 	$(BIN)/ruff check --fix src tests benchmarks setup.py
@@ -56,7 +59,7 @@ format: $(STAMP)  ## format the code, and fix what ruff can fix
 	$(BIN)/clang-format -i $(NATIVE)
 
 ##@ Set up
-install: $(STAMP)  ## .venv with chargen in it, versions from constraints.txt
+install: $(STAMP)  ## create .venv with chargen and the versions of constraints.txt
 
 # pip hides the compiler's output, so the kernels are compiled by a command of their own.
 $(STAMP): pyproject.toml constraints.txt setup.py $(NATIVE)

@@ -33,7 +33,7 @@ from typing import Any
 import baby_gpt
 import numpy as np
 import torch
-from measure import ROOT, main, markdown_table
+from measure import ROOT, find_text, main, markdown_table
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -44,7 +44,6 @@ from chargen.evaluation.score import score_streaming, score_windowed
 from chargen.nn.model import CharRNN
 from chargen.storage.model_file import ModelFile
 
-SHARED_DATA = ROOT.parent / "shared" / "data"
 BUDGETS = {15: "fifteen_seconds", 60: "one_minute", 180: "three_minutes"}
 """The experiment for each training time in seconds."""
 
@@ -71,9 +70,10 @@ def require_tinyshakespeare() -> Path:
     Raises:
         SystemExit: the file does not exist.
     """
-    text = SHARED_DATA / "tinyshakespeare.txt"
-    if not text.exists():
-        raise SystemExit(f"{text.relative_to(ROOT.parent)} does not exist, and this benchmark needs it")
+    text = find_text("tinyshakespeare.txt")
+    if text is None:
+        fetch = "`chargen train corpus=tinyshakespeare` fetches it"
+        raise SystemExit(f"this benchmark needs data/tinyshakespeare.txt; {fetch}")
     return text
 
 

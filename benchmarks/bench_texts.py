@@ -12,8 +12,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from bench_quality import SHARED_DATA, chargen_train, train_lstm
-from measure import main, markdown_table
+from bench_quality import chargen_train, train_lstm
+from measure import find_text, main, markdown_table
 
 from chargen.config import CorpusConfig
 from chargen.corpus.encoded import load_corpus
@@ -36,8 +36,8 @@ def other_texts(folder: Path) -> dict[str, Path]:
     file = folder / "reference.txt"
     file.write_text(reference.tokenizer.decode(reference.ids.tolist()), encoding="utf-8")
     texts = {"Python reference": file, "source of Python's standard library": library_source(folder)}
-    couplets = SHARED_DATA / "tang_couplets.txt"
-    return {"Tang couplets": couplets, **texts} if couplets.exists() else texts
+    couplets = find_text("tang_couplets.txt")
+    return texts if couplets is None else {"Tang couplets": couplets, **texts}
 
 
 def measure(quick: bool) -> dict[str, Any]:

@@ -32,7 +32,7 @@ from typing import Any, NamedTuple
 
 import baby_gpt
 import torch
-from measure import ROOT, Contender, format_ratio, main, markdown_table, time_call, time_interleaved
+from measure import Contender, find_text, format_ratio, main, markdown_table, time_call, time_interleaved
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -46,7 +46,6 @@ from chargen.nn.unroll import TableLookup, unroll
 CELLS = ("gru", "lstm")
 B, T, HIDDEN_SIZE, EMBEDDING_SIZE, DROPOUT = 16, 64, 256, 64, 0.2
 LEARNING_RATE, BETAS, WEIGHT_DECAY, MAX_GRADIENT_NORM = 4e-3, (0.9, 0.99), 0.1, 1.0
-TEXTS = (ROOT / "data" / "tinyshakespeare.txt", ROOT.parent / "shared" / "data" / "tinyshakespeare.txt")
 GOAL_OUTSIDE_UNROLL = 0.1  # fraction of a step
 PARTS = ("unroll", "table of input gates", "dropout, head and loss", "clipping", "optimizer")
 
@@ -247,7 +246,7 @@ def chargen_train(text: Path | None, cell: str, max_steps: int, folder: Path) ->
 def measure(quick: bool) -> dict[str, Any]:
     """Measure the training speed of all contenders and the time of the parts of a step."""
     repeats, max_steps, block_updates, rounds = (1, 300, 15, 7) if quick else (3, 1500, 40, 9)
-    text = next((file for file in TEXTS if file.is_file()), None)
+    text = find_text("tinyshakespeare.txt")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         config = CorpusConfig(name="benchmark", path=str(text)) if text else CorpusConfig(name="python_reference")
@@ -352,7 +351,7 @@ def table(result: dict[str, Any]) -> str:
         markdown_table(headings, rows),
         f"Time from the start of the command to the first update: {startup} ({', '.join(cells)}). The baby GPT samples "
         f"{result['baby_gpt_sampling']:,.0f} characters/s.",
-        "Time of the parts of an update. Shares are fractions of an update of the bare loop unless a row says otherwise:",
+        "Time of the parts of an update. Shares are fractions of the bare loop's update unless a row says otherwise:",
         _breakdown(cells),
     ]
     return "\n\n".join(parts)

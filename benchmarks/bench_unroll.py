@@ -277,15 +277,8 @@ def _summary(result: dict[str, Any]) -> str:
     for library in next(iter(result["gemm_gflops"].values())):
         for cell in CELLS:
             shares = [_gflops(p) / result["gemm_gflops"][str(p["threads"])][library] for p in by_cell[cell]]
-            median = statistics.median(shares)
-            rows.append(
-                (
-                    f"{cell}: share of the best rate of {library}",
-                    f"{GOAL_GEMM:.0%}",
-                    f"{median:.0%}",
-                    f"{min(shares):.0%}",
-                )
-            )
+            name, median = f"{cell}: share of the best rate of {library}", statistics.median(shares)
+            rows.append((name, f"{GOAL_GEMM:.0%}", f"{median:.0%}", f"{min(shares):.0%}"))
     ours, theirs = result["peak_megabytes"]["chargen"], result["peak_megabytes"]["torch.nn"]
     rows.append(
         ("peak memory, MB, lstm, B 64, H 512 (goal: that of torch.nn)", f"{theirs:.0f}", f"{ours:.0f}", f"{ours:.0f}")

@@ -32,10 +32,21 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
+TEXT_FOLDERS = (ROOT / "data", ROOT.parent / "shared" / "data")
+"""The folders in which the texts of the benchmarks are searched, in this order."""
+
 GEMM_SHAPES = ((2048, 2048, 2048), (1024, 1024, 1024), (4096, 256, 1024), (1024, 4096, 256), (4096, 512, 512))
 """(M, K, N) of matrix products: large square ones, and ones of the shapes that occur in a window."""
 
 Contender = Callable[[], object]
+
+
+# ------------------------------------------------------------------------------------- texts
+
+
+def find_text(name: str) -> Path | None:
+    """Return the path of a text such as `tinyshakespeare.txt`; None if no folder contains it."""
+    return next((folder / name for folder in TEXT_FOLDERS if (folder / name).is_file()), None)
 
 
 # ------------------------------------------------------------------------------------- time

@@ -1,100 +1,206 @@
-"""Imports point down, heavy packages have owners, and `sample` loads none of them."""
+"""Imports point down by folder, heavy packages have owners, and every name has one home."""
 
 from __future__ import annotations
 
 import ast
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from support.environment import ROOT
 from support.models import write_model
 
+PACKAGE = ROOT / "src" / "chargen"
 FLOORS = (
-    ("files", "native", "plain"),
-    ("symbols",),
-    ("config", "tokenizer", "cells", "linear", "plots", "baselines", "novelty"),
-    ("corpus", "overrides", "unroll", "head", "portable", "advice", "guard"),
-    ("lanes", "logs", "model", "sampling", "runs"),
-    ("evaluation",),
-    ("dynamic", "doctor"),
-    ("training", "callbacks"),
-    ("fitting",),
+    ("errors", "schema", "trainer_config", "cell_types", "config", "native"),
+    ("storage", "planning", "ngrams"),
+    ("corpus", "nn"),
+    ("sampling", "evaluation", "export"),
+    ("insight", "training", "serving"),
     ("cli",),
     ("__main__", "__init__"),
 )
-FLOOR = {module: floor for floor, modules in enumerate(FLOORS) for module in modules}
-BESIDE = {("callbacks", "training")}  # one floor, one direction
-OWNERS = {
-    "hydra": {"cli", "overrides"},
-    "omegaconf": {"cli", "config", "overrides"},
-    "lightning": {"lanes", "logs", "training", "callbacks", "fitting"},
-    "tokenizers": {"tokenizer"},
-    "matplotlib": {"plots"},
-    "torch": {
-        *("cells", "unroll", "linear", "head", "model", "evaluation", "dynamic", "doctor"),
-        *("lanes", "training", "callbacks", "fitting", "plain", "runs", "cli"),
-    },
-    "typer": {"cli"},
+"""The rooms by floor, the lowest first. Rooms of one floor do not import each other, except on the lowest."""
+
+FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
+GROUND = {
+    "errors": set(),
+    "cell_types": set(),
+    "schema": {"errors"},
+    "trainer_config": {"errors", "schema"},
+    "config": {"errors", "schema", "trainer_config", "cell_types"},
+    "native": {"errors"},
 }
-MODULES = sorted((ROOT / "src" / "chargen").glob("*.py"))
-NATIVE = ROOT / "src" / "chargen" / "native" / "__init__.py"
+"""What the modules of the lowest floor may import of each other."""
+
+OWNERS = {
+    "hydra": {"cli"},
+    "omegaconf": {"cli"},
+    "typer": {"cli"},
+    "lightning": {"training"},
+    "tokenizers": {"corpus"},
+    "safetensors": {"storage"},
+    "matplotlib": {"insight"},
+    "torch": {"nn", "evaluation", "training", "storage", "cli"},
+}
+"""The rooms that may import a heavy package."""
+
+LATE_TORCH = ("storage", "cli")
+"""Rooms that import torch inside functions only, so that commands which do not need it start without it."""
+
+MAX_LINES = 350
+MAX_POSITIONAL = 5
+COMMANDS = {"train", "sample", "evaluate", "plot", "doctor", "info"}
+"""Functions whose parameters typer turns into flags."""
+
+OVERRIDES = {"redirect_request"}
+"""Functions that override one of the standard library, whose signature they have to repeat."""
+
+MODULES = sorted(PACKAGE.rglob("*.py"))
+BY_PATH = [pytest.param(file, id=str(file.relative_to(PACKAGE))) for file in MODULES]
 
 
-def imports(file: Path) -> list[str]:
-    """Every module a file imports, wherever in it."""
-    found = []
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+def room_of(file: Path) -> str:
+    first = file.relative_to(PACKAGE).parts[0]
+    return first.removesuffix(".py")
+
+
+def imports(tree: ast.AST) -> Iterator[tuple[str, ast.AST]]:
+    """Every module that is imported, wherever in the file."""
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            found += [alias.name for alias in node.names]
+            yield from ((alias.name, node) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{file.name}: relative import"
-            found += [f"chargen.{alias.name}" for alias in node.names] if node.module == "chargen" else [node.module]
-    return [name for name in found if name]
+            assert node.level == 0, "relative import"
+            if node.module == "chargen":
+                yield from ((f"chargen.{alias.name}", node) for alias in node.names)
+            elif node.module:
+                yield node.module, node
 
 
-@pytest.mark.parametrize("file", MODULES, ids=lambda file: file.stem)
+def functions(tree: ast.AST) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    return (node for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)))
+
+
+@pytest.mark.parametrize("file", BY_PATH)
 def test_imports_point_down(file: Path) -> None:
-    for name in imports(file):
-        package, _, module = name.partition(".")
-        if package == "chargen" and module in FLOOR and file.stem != "__init__":
-            down = FLOOR[module] < FLOOR[file.stem] or (file.stem, module) in BESIDE
-            assert down, f"{file.stem} imports {module}, which is not below it"
+    room = room_of(file)
+    for name, _ in imports(ast.parse(file.read_text(encoding="utf-8"))):
+        parts = name.split(".")
+        if parts[0] != "chargen" or len(parts) == 1 or room in ("__main__", "__init__"):
+            continue
+        other = parts[1]
+        assert other in FLOOR, f"{name} is in no room that the floors list"
+        if room in GROUND and other in GROUND and other != room:
+            assert other in GROUND[room], f"{room} imports {name}"
+        elif other != room:
+            assert FLOOR[other] < FLOOR[room], f"{room} imports {name}, which is not below it"
+
+
+@pytest.mark.parametrize("file", BY_PATH)
+def test_heavy_packages_are_imported_by_their_owners_only(file: Path) -> None:
+    room, tree = room_of(file), ast.parse(file.read_text(encoding="utf-8"))
+    inside = {node for function in functions(tree) for node in ast.walk(function)}
+    guarded = {
+        node
+        for condition in ast.walk(tree)
+        if isinstance(condition, ast.If) and ast.unparse(condition.test) == "TYPE_CHECKING"
+        for node in ast.walk(condition)
+    }
+    for name, node in imports(tree):
+        package = name.partition(".")[0]
         if package in OWNERS:
-            assert file.stem in OWNERS[package], f"{file.stem} imports {package}, which belongs to {OWNERS[package]}"
+            assert room in OWNERS[package], f"{room} imports {package}, which belongs to {OWNERS[package]}"
+        if package == "torch" and room in LATE_TORCH:
+            assert node in inside or node in guarded, f"{file.name} imports torch at its top"
 
 
-@pytest.mark.parametrize("file", MODULES, ids=lambda file: file.stem)
-def test_a_module_opens_with_its_sentence(file: Path) -> None:
+def test_every_room_has_a_floor() -> None:
+    rooms = {room_of(file) for file in MODULES}
+    assert rooms <= set(FLOOR), rooms - set(FLOOR)
+
+
+@pytest.mark.parametrize("file", BY_PATH)
+def test_a_module_opens_with_one_sentence(file: Path) -> None:
     docstring = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8")))
     assert docstring is not None
     assert docstring.split("\n\n")[0].rstrip().endswith((".", ":"))
 
 
-def test_every_module_has_a_floor() -> None:
-    assert {file.stem for file in MODULES} | {"native"} == set(FLOOR)
+@pytest.mark.parametrize("file", BY_PATH)
+def test_a_room_names_its_modules(file: Path) -> None:
+    """The docstring of a room lists every module in it."""
+    if file.name == "__init__.py" and file.parent != PACKAGE:
+        docstring = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
+        for module in file.parent.glob("*.py"):
+            assert module == file or f"`{module.stem}`" in docstring, f"{module.stem} is not described in {file}"
 
 
-def test_native_stands_on_the_standard_library_and_numpy() -> None:
-    for name in imports(NATIVE):
-        assert name.partition(".")[0] in {*sys.stdlib_module_names, "numpy"}, name
+@pytest.mark.parametrize("file", BY_PATH)
+def test_modules_are_short(file: Path) -> None:
+    """A longer module says in its first lines why it is one."""
+    text = file.read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= MAX_LINES or "long because" in text[:1500]
+
+
+@pytest.mark.parametrize("file", BY_PATH)
+def test_functions_take_few_positional_arguments(file: Path) -> None:
+    for function in functions(ast.parse(file.read_text(encoding="utf-8"))):
+        if (room_of(file) == "cli" and function.name in COMMANDS) or function.name in OVERRIDES:
+            continue
+        names = [argument.arg for argument in (*function.args.posonlyargs, *function.args.args)]
+        number = len([name for name in names if name not in ("self", "cls", "ctx")])
+        assert number <= MAX_POSITIONAL, f"{file.name}: {function.name} takes {number} positional arguments"
+
+
+def test_the_kernels_need_the_standard_library_and_numpy_only() -> None:
+    for file in (PACKAGE / "native").glob("*.py"):
+        for name, _ in imports(ast.parse(file.read_text(encoding="utf-8"))):
+            package = name.partition(".")[0]
+            assert package in {*sys.stdlib_module_names, "numpy", "chargen"}, f"{file.name} imports {name}"
+
+
+def test_every_folder_is_packaged() -> None:
+    """A wheel holds every folder of the package: setup.py finds them."""
+    from setuptools import find_namespace_packages
+
+    found = find_namespace_packages(str(ROOT / "src"), include=["chargen", "chargen.*"], exclude=["*.__pycache__"])
+    folders = {".".join(file.parent.relative_to(ROOT / "src").parts) for file in MODULES}
+    assert folders <= set(found)
+    assert "find_namespace_packages(" in (ROOT / "setup.py").read_text(encoding="utf-8")
 
 
 HEAVY = {"torch", "lightning", "hydra", "omegaconf", "matplotlib"}
 
 
-def test_sampling_loads_nothing_heavy(tmp_path: Path) -> None:
+@pytest.mark.parametrize("file", ["model.safetensors", "."])
+def test_sampling_loads_nothing_heavy(file: str, tmp_path: Path) -> None:
     """The command itself, to its last character."""
     write_model(tmp_path / "r")
     code = f"""
 import sys
 from chargen.cli.app import main
-sys.argv = ["chargen", "sample", "r", "--length", "20", "--prompt", "ab"]
+sys.argv = ["chargen", "sample", "r/{file}", "--length", "20", "--prompt", "ab"]
 try:
     main()
 finally:
     print(sorted({HEAVY} & set(sys.modules)))
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert result.stdout.splitlines()[-1] == "[]"
+
+
+def test_help_loads_nothing_but_typer(tmp_path: Path) -> None:
+    code = f"""
+import sys
+from chargen.cli.app import main
+sys.argv = ["chargen", "--help"]
+try:
+    main()
+finally:
+    print(sorted({HEAVY | {"numpy", "tokenizers", "rich.progress", "safetensors"}} & set(sys.modules)))
 """
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
     assert result.stdout.splitlines()[-1] == "[]"

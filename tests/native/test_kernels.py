@@ -1,7 +1,8 @@
-"""The compiled kernels equal the definition, in float64 and by autograd, on every instruction set of this machine."""
+"""The unroll kernels equal the definition, in float64 and by autograd, on every instruction set of this processor."""
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from support.model_configs import small_config
 from support.torch_twins import torch_twin
 
 from chargen import native
+from chargen.cell_types import CellType
 from chargen.nn.cells import CELLS, Cell
 from chargen.nn.model import StackedRNN
 from chargen.nn.unroll import GatesX, TableLookup, unroll, unroll_by_hand, unroll_native, unroll_reference
@@ -46,7 +48,7 @@ def problem(cell: Cell, B: int, H: int, T: int, looked_up: bool) -> tuple[Inputs
 
 
 def outcome(run, cell: Cell, inputs: Inputs, ids: torch.Tensor | None) -> list[torch.Tensor]:
-    """Outputs, last state, and the gradient of every input under a loss that uses all of them."""
+    """Return outputs, last state, and the gradient of every input under a loss that uses all results."""
     leaves = [part.detach().clone().requires_grad_() for part in inputs]
     first, weight, bias, *state = leaves
     outputs, last = run(cell, first if ids is None else TableLookup(first, ids), weight, bias, tuple(state))
@@ -55,7 +57,7 @@ def outcome(run, cell: Cell, inputs: Inputs, ids: torch.Tensor | None) -> list[t
 
 
 def assert_equal(got: list[torch.Tensor], want: list[torch.Tensor]) -> None:
-    """Sums of up to T*B products differ by their roundings: some 1e-5 of the largest of them."""
+    """Sums of up to T*B products, added in different orders, differ by about 1e-5 of the largest one."""
     for one, other in zip(got, want, strict=True):
         torch.testing.assert_close(one, other.float(), rtol=1e-4, atol=2e-5 * max(1.0, float(other.abs().max())))
 
@@ -64,8 +66,8 @@ def assert_equal(got: list[torch.Tensor], want: list[torch.Tensor]) -> None:
 @pytest.mark.parametrize("T", [1, 2, 65])
 @pytest.mark.parametrize("H", [1, 7, 100, 257])
 @pytest.mark.parametrize("name", NAMES)
-def test_equals_the_reference(name: str, H: int, T: int, looked_up: bool, threads: None) -> None:
-    """Odd sizes, every instruction set, one thread and two; float64 and autograd on the other side."""
+def test_results_and_gradients_equal_the_reference(name: str, H: int, T: int, looked_up: bool, threads: None) -> None:
+    """Sizes that are no multiple of a vector; one thread and two. The reference uses float64 and autograd."""
     cell = CELLS[name]
     for B in (1, 3, 17):
         inputs, ids = problem(cell, B, H, T, looked_up)
@@ -79,14 +81,14 @@ def test_equals_the_reference(name: str, H: int, T: int, looked_up: bool, thread
                     results += outcome(unroll_native, cell, inputs, ids)
                     assert_equal(results, want)
                 for one, other in zip(alone, together, strict=True):
-                    assert torch.equal(one, other), "the number of threads has changed a bit"
+                    assert torch.equal(one, other), "the number of threads has changed the result"
             finally:
                 native.use(None)
 
 
 @pytest.mark.parametrize("place", range(6))
-def test_a_small_error_would_be_noticed(place: int) -> None:
-    """Every result, bent by a thousandth, breaks the agreement."""
+def test_an_error_of_a_thousandth_is_noticed(place: int) -> None:
+    """The tolerance of `assert_equal` is tight enough for each result."""
     cell = CELLS["gru"]
     inputs, ids = problem(cell, 3, 20, 9, looked_up=True)
     got = outcome(unroll_native, cell, inputs, ids)
@@ -99,8 +101,8 @@ def test_a_small_error_would_be_noticed(place: int) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("num_layers", [1, 3])
-def test_equals_torch(name: str, num_layers: int, instruction_set: str) -> None:
-    """`torch.nn.RNN`, `LSTM` and `GRU` in float32, weights carried over, gradients included."""
+def test_stacked_layers_equal_torch_nn(name: str, num_layers: int, instruction_set: str) -> None:
+    """In float32, with the same weights, gradients included."""
     torch.manual_seed(5)
     ours = StackedRNN(9, small_config(name, hidden_size=33, num_layers=num_layers), unroll=unroll_native)
     theirs = torch_twin(name, 9, 33, num_layers)
@@ -116,8 +118,8 @@ def test_equals_torch(name: str, num_layers: int, instruction_set: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
-def test_what_is_not_finite_is_passed_on(name: str, bad: float, instruction_set: str) -> None:
-    """NaN and infinity, in a gate's input or in the state, come out where the reference has them, and only there."""
+def test_nan_and_infinity_propagate_like_in_the_reference(name: str, bad: float, instruction_set: str) -> None:
+    """In the input gates and in the state."""
     cell = CELLS[name]
     for where in (0, 3):
         inputs, _ = problem(cell, 3, 20, 5, looked_up=False)
@@ -130,8 +132,7 @@ def test_what_is_not_finite_is_passed_on(name: str, bad: float, instruction_set:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_gates_at_their_ends(name: str, instruction_set: str) -> None:
-    """Gates far beyond saturation, tiny ones, and zeros keep their values and signs."""
+def test_saturated_and_tiny_gates_keep_values_and_signs(name: str, instruction_set: str) -> None:
     values = torch.tensor([-1e30, -200.0, -88.5, -20.0, -1e-3, -1e-20, -0.0, 0.0, 1e-20, 1e-3, 20.0, 88.5, 200.0, 1e30])
     cell = CELLS[name]
     gates_x = values.repeat(cell.num_gates)[None, None]
@@ -145,8 +146,8 @@ def test_the_gates_at_their_ends(name: str, instruction_set: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_without_a_derivative_the_values_are_the_same(name: str) -> None:
-    """The way that keeps nothing, bit for bit."""
+def test_values_without_gradients_are_the_same(name: str) -> None:
+    """Without gradients the kernel keeps nothing for a backward pass. The results are equal bit for bit."""
     cell = CELLS[name]
     inputs, ids = problem(cell, 5, 40, 12, looked_up=True)
     table, weight, bias, *state = inputs
@@ -157,7 +158,7 @@ def test_without_a_derivative_the_values_are_the_same(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_run_is_deterministic(name: str) -> None:
+def test_repeated_runs_are_identical(name: str) -> None:
     cell = CELLS[name]
     inputs, ids = problem(cell, 6, 50, 30, looked_up=True)
     first = outcome(unroll_native, cell, inputs, ids)
@@ -166,8 +167,8 @@ def test_a_run_is_deterministic(name: str) -> None:
 
 
 @pytest.mark.parametrize("num_threads", [1, 2, 5])
-def test_threads_of_its_own_change_nothing(num_threads: int) -> None:
-    """More of them than lanes or processors, too, and again and again."""
+def test_kernel_threads_change_nothing(num_threads: int) -> None:
+    """Also with more threads than lanes or processors, over many calls."""
     cell = CELLS["gru"]
     inputs, ids = problem(cell, 3, 50, 9, looked_up=True)
     want = outcome(unroll_native, cell, inputs, ids)
@@ -178,8 +179,8 @@ def test_threads_of_its_own_change_nothing(num_threads: int) -> None:
     assert native.num_threads(7) == 7
 
 
-def test_several_callers_at_once() -> None:
-    """Threads of Python that ask for the same helpers take turns."""
+def test_concurrent_callers_get_the_same_results() -> None:
+    """Several Python threads share one pool of helper threads."""
     cell = CELLS["lstm"]
     inputs, ids = problem(cell, 4, 33, 20, looked_up=True)
     want = outcome(unroll_native, cell, inputs, ids)
@@ -189,7 +190,7 @@ def test_several_callers_at_once() -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
-def test_a_forked_process_has_helpers_of_its_own() -> None:
+def test_a_forked_process_starts_its_own_helper_threads() -> None:
     code = """
 import os, torch
 from chargen import native
@@ -214,7 +215,7 @@ def test_an_id_beyond_the_table_is_refused() -> None:
             unroll_native(CELLS["rnn"], TableLookup(table, ids), weight, bias, (h,))
 
 
-def test_a_second_derivative_of_a_window_is_refused() -> None:
+def test_a_second_backward_pass_of_a_window_is_refused() -> None:
     inputs, ids = problem(CELLS["rnn"], 2, 4, 3, looked_up=True)
     table, weight, bias, h = (part.requires_grad_() for part in inputs)
     outputs, _ = unroll_native(CELLS["rnn"], TableLookup(table, ids), weight, bias, (h,))
@@ -223,8 +224,8 @@ def test_a_second_derivative_of_a_window_is_refused() -> None:
         outputs.sum().backward()
 
 
-def test_a_window_that_is_not_differentiated_is_forgotten() -> None:
-    """No reference goes round in a circle, which would keep the whole window in memory."""
+def test_a_window_without_a_backward_pass_is_freed() -> None:
+    """There is no reference cycle, which would keep the whole window in memory until the garbage collector runs."""
     inputs, ids = problem(CELLS["lstm"], 2, 4, 3, looked_up=True)
     table, weight, bias, *state = (part.requires_grad_() for part in inputs)
     outputs, last = unroll_native(CELLS["lstm"], TableLookup(table, ids), weight, bias, tuple(state))
@@ -234,7 +235,7 @@ def test_a_window_that_is_not_differentiated_is_forgotten() -> None:
     assert node() is None
 
 
-def test_outputs_that_were_written_to_are_noticed() -> None:
+def test_outputs_modified_before_the_backward_pass_are_noticed() -> None:
     inputs, ids = problem(CELLS["rnn"], 2, 4, 3, looked_up=True)
     table, weight, bias, h = (part.requires_grad_() for part in inputs)
     outputs, _ = unroll_native(CELLS["rnn"], TableLookup(table, ids), weight, bias, (h,))
@@ -246,71 +247,53 @@ def test_outputs_that_were_written_to_are_noticed() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_inputs_of_any_layout(name: str) -> None:
-    """Transposed, sliced and expanded tensors are read as what they stand for."""
+def test_inputs_may_have_any_memory_layout(name: str) -> None:
+    """Transposed and sliced tensors give the same results as contiguous ones."""
     cell = CELLS[name]
     inputs, _ = problem(cell, 3, 8, 5, looked_up=False)
     gates_x, weight, bias, *state = inputs
-    crooked = [gates_x.transpose(0, 1).contiguous().transpose(0, 1), weight.t().contiguous().t(), bias,
+    strided = [gates_x.transpose(0, 1).contiguous().transpose(0, 1), weight.t().contiguous().t(), bias,
                *(torch.cat((part, part))[:3] for part in state)]  # fmt: skip
     assert all(
-        map(torch.equal, outcome(unroll_native, cell, crooked, None), outcome(unroll_native, cell, inputs, None))
+        map(torch.equal, outcome(unroll_native, cell, strided, None), outcome(unroll_native, cell, inputs, None))
     )
 
 
-def which(cell: Cell, inputs: Inputs, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Whether `unroll` would take the compiled way."""
+def chosen_by_unroll(cell: Cell, inputs: Inputs, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Return which function `unroll` calls."""
     from chargen.nn import unroll as module
 
-    taken = []
+    called = []
     for way in ("unroll_native", "unroll_by_hand"):
-        monkeypatch.setattr(module, way, lambda *_, way=way: taken.append(way))
+        monkeypatch.setattr(module, way, lambda *_, way=way: called.append(way))
     gates_x: GatesX = inputs[0]
     module.unroll(cell, gates_x, inputs[1], inputs[2], tuple(inputs[3:]))
-    return taken[0]
+    return called[0]
 
 
-def test_float32_on_the_cpu_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_float32_on_the_cpu_uses_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     inputs, _ = problem(CELLS["lstm"], 2, 4, 3, looked_up=False)
-    assert which(CELLS["lstm"], inputs, monkeypatch) == "unroll_native"
+    assert chosen_by_unroll(CELLS["lstm"], inputs, monkeypatch) == "unroll_native"
 
 
-def test_float64_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_float64_uses_python(monkeypatch: pytest.MonkeyPatch) -> None:
     inputs, _ = problem(CELLS["lstm"], 2, 4, 3, looked_up=False)
-    assert which(CELLS["lstm"], [part.double() for part in inputs], monkeypatch) == "unroll_by_hand"
+    assert chosen_by_unroll(CELLS["lstm"], [part.double() for part in inputs], monkeypatch) == "unroll_by_hand"
+
+
+def test_a_cell_without_a_kernel_uses_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cell of another name with the shape of the GRU must not be computed as the GRU."""
+    cell = dataclasses.replace(CELLS["gru"], type=CellType("unknown", num_gates=3, num_states=1))
+    monkeypatch.setitem(CELLS, "unknown", cell)
+    inputs, _ = problem(cell, 2, 4, 3, looked_up=False)
+    assert chosen_by_unroll(cell, inputs, monkeypatch) == "unroll_by_hand"
+    with pytest.raises(ValueError, match="do not compute the cell 'unknown'; they compute rnn, lstm, gru"):
+        unroll_native(cell, inputs[0], inputs[1], inputs[2], tuple(inputs[3:]))
 
 
 @pytest.mark.parametrize("way", [unroll, unroll_by_hand])
-def test_a_lookup_is_its_rows(way) -> None:
+def test_a_table_lookup_equals_its_rows(way) -> None:
     cell = CELLS["gru"]
     (table, weight, bias, h), ids = problem(cell, 3, 8, 5, looked_up=True)
     looked_up, _ = way(cell, TableLookup(table, ids), weight, bias, (h,))
     torch.testing.assert_close(looked_up, way(cell, table[ids], weight, bias, (h,))[0], rtol=0, atol=0)
-
-
-# ----------------------------------------------------------------------------- which kernels
-
-
-def in_a_new_process(wanted: str) -> subprocess.CompletedProcess[str]:
-    code = "from chargen import native; print(native.in_use())"
-    return subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, native.VARIABLE: wanted}
-    )
-
-
-@pytest.mark.parametrize("wanted", [*INSTRUCTION_SETS, native.OFF])
-def test_the_environment_chooses(wanted: str) -> None:
-    assert in_a_new_process(wanted).stdout.strip() == wanted
-
-
-def test_without_a_choice_it_is_the_best() -> None:
-    assert in_a_new_process("").stdout.strip() == INSTRUCTION_SETS[0]
-
-
-def test_a_name_that_does_not_exist_is_refused() -> None:
-    result = in_a_new_process("sse9")
-    assert result.returncode != 0
-    assert "sse9" in result.stderr
-    assert "portable" in result.stderr
-    with pytest.raises(ValueError, match="sse9"):
-        native.use("sse9")

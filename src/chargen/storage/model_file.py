@@ -150,7 +150,7 @@ class ModelFile:
             else:
                 config, metadata, parts = (json.loads(header[key]) for key in ("config", "metadata", "parts"))
             tokenizer = header["tokenizer"]
-        except (KeyError, json.JSONDecodeError, RecursionError):
+        except (KeyError, ValueError, RecursionError):  # JSON with a number of thousands of digits raises ValueError
             raise FileError(f"{path} is damaged: its header is not what chargen writes") from None
         weights, found = _split_parts(arrays, parts, path)
         return ModelFile(weights, checked_model_config(config, path), tokenizer, metadata, found).checked(path)

@@ -31,9 +31,9 @@ from chargen.storage.checkpoint import TrainingState
 from chargen.training.divergence import PATIENCE, Diverged, DivergenceDetector
 from chargen.training.restore import (
     generator_states,
+    require_fitting_detector,
     require_fitting_optimizer,
     require_fitting_states,
-    require_fitting_window,
     restore_generators,
 )
 from chargen.training.windows import Batch
@@ -94,7 +94,8 @@ class CharLanguageModel(LightningModule):
         self.detector = DivergenceDetector()
         self.carry: States | None = None
         self.learning_rate = 0.0
-        self.is_restoring = False
+        self.is_restoring = False  # the run continues, and its first update is not over
+        self._start_update = 0
         self._keep_schedule = False
         self._generators: dict[str, Any] | None = None  # of a checkpoint, until training starts
         self._windows: list[ReadWindow] = []  # of the present update
@@ -163,9 +164,11 @@ class CharLanguageModel(LightningModule):
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Set the learning rate, which depends on the number of the update alone."""
-        self.is_restoring = False
+        update = self.global_step
+        if update > self._start_update:  # every part of the checkpoint has been used by now
+            self.is_restoring = False
         self.learning_rate = learning_rate(
-            self.global_step, self.schedule, self.optimizer_config, self.detector.learning_rate_scale
+            update, self.schedule, self.optimizer_config, self.detector.learning_rate_scale
         )
         for group in self.trainer.optimizers[0].param_groups:
             group["lr"] = self.learning_rate
@@ -297,8 +300,7 @@ class CharLanguageModel(LightningModule):
         state = TrainingState.of(checkpoint)
         require_fitting_optimizer(checkpoint["optimizer_states"], *self.parameter_groups())
         require_fitting_states(state.carry, self.model)
-        if state.detector.get("window") is not None:
-            require_fitting_window(state.detector["window"], state.carry, self.model)
+        require_fitting_detector(state.detector, state.carry, self.model)
         if not self._keep_schedule:
             self.schedule = Schedule(**state.schedule)
         self.carry = state.carry
@@ -309,6 +311,7 @@ class CharLanguageModel(LightningModule):
 
     def on_train_start(self) -> None:
         """Restore the random number generators and move restored states to the device."""
+        self._start_update = self.global_step
         if self._generators is None:
             return
         restore_generators(self._generators)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from chargen.nn.loss import IGNORE_INDEX
 from chargen.nn.model import CharRNN, States
+from chargen.training.divergence import DivergenceDetector
 
 
 def require_fitting_optimizer(states: list[Any], decayed: Sequence[Tensor], others: Sequence[Tensor]) -> None:
@@ -55,20 +56,34 @@ def require_fitting_states(states: States | None, model: CharRNN) -> None:
         raise ValueError(f"the carry has {len(states)} layers, not {num_layers}")
 
 
-def require_fitting_window(window: Any, carry: States | None, model: CharRNN) -> None:
-    """Compare the window that the divergence detector keeps with the model.
+def require_fitting_detector(detector: dict[str, Any], carry: States | None, model: CharRNN) -> None:
+    """Compare the fields of the divergence detector, and the window that it keeps, with the model.
 
     Raises:
-        ValueError: it is not a window of this run.
+        ValueError: they are not those of a detector of this run.
     """
+    numbers = {name: value for name, value in vars(DivergenceDetector()).items() if name != "window"}
+    for name, default in numbers.items():
+        if type(detector.get(name, default)) is not type(default):
+            raise ValueError(f"the divergence detector's {name} is not a number of its kind")
+    window = detector.get("window")
+    if window is not None:
+        _require_fitting_window(window, carry, model)
+    elif detector.get("num_losses"):
+        raise ValueError("the divergence detector knows losses, but keeps no window")
+
+
+def _require_fitting_window(window: Any, carry: States | None, model: CharRNN) -> None:
     inputs, targets, starts, num_targets, states = window
     require_fitting_states(states, model)
     for ids, least in ((inputs, 0), (targets, IGNORE_INDEX)):
         is_window = ids.dtype == torch.int64 and ids.dim() == 2 and ids.shape == inputs.shape and ids.numel() > 0
         if not is_window or ids.min() < least or ids.max() >= model.config.num_symbols:
             raise ValueError("the checkpoint keeps a window of another text")
-    dtypes = {part.dtype for state in (*(carry or ()), *(states or ())) for part in state}
-    if type(starts) is not bool or type(num_targets) is not int or num_targets < 1 or len(dtypes) > 1:
+    parts = [part for state in states or () for part in state]
+    dtypes = {part.dtype for part in (*parts, *(part for state in carry or () for part in state))}
+    is_read = type(starts) is bool and type(num_targets) is int and num_targets > 0
+    if not is_read or len(dtypes) > 1 or any(len(part) != len(inputs) for part in parts):
         raise ValueError("the checkpoint keeps no window of this run")
 
 
