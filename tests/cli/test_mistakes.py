@@ -142,6 +142,7 @@ ELSEWHERE = [
     (["sample", "r", "--top-p", "1.5"], "--top-p 1.5: must be above 0 and at most 1"),
     (["sample", "r", "--length", "0"], "--length 0: must be a whole number from 1 up"),
     (["sample", "r", "--num-samples", "0"], "--num-samples 0"),
+    (["sample", "r", "--num-samples", "1000000000"], "--num-samples 1000000000: must be at most 10000"),
     (["sample", "r", "--seed", "-4"], "--seed -4"),
     (["sample", "r", "--length", "many"], "'--length'"),
     (["sample", "r", "--temprature", "1"], "--temprature"),

@@ -24,7 +24,7 @@ TESTS = [
     "sampling/test_sessions.py",
     "corpus/test_code_points.py",
 ]
-SKIPPED = ["spawned_process", "numpy"]
+SKIPPED = ["spawned_process", "NumpyNetwork", "numpy_sessions"]
 """Parts of the names of tests that would spawn processes under the sanitizers, or that run without kernels."""
 
 pytestmark = [

@@ -290,10 +290,14 @@ def test_an_id_beyond_the_vocabulary_is_refused(network: Network, wrong: int) ->
 
 
 def test_a_numpy_generator_serves_as_a_seed(network: Network) -> None:
-    texts = [
-        write(network, [2], SamplingParams(1.0), seed=seed, max_length=40) for seed in (5, np.random.default_rng(5))
-    ]
-    assert texts[0] == texts[1]
+    """A text of n characters takes n numbers from it, also beside a longer text."""
+    rng, expected = np.random.default_rng(5), np.random.default_rng(5)
+    session = network.open([2], SamplingParams(1.0), seed=rng, max_length=10)
+    longer = network.open([2], SamplingParams(1.0), seed=1, max_length=40)
+    ids, _ = network.step([session, longer], 40)
+    assert ids == write(network, [2], SamplingParams(1.0), seed=5, max_length=10)
+    expected.random(10)
+    assert rng.random() == expected.random()
 
 
 def test_a_fork_continues_the_same_text_with_its_own_seed(network: Network) -> None:

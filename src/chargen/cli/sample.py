@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
     from chargen.corpus.tokenizer import Tokenizer
 
+MAX_SAMPLES = 10_000
+"""The most samples that are written side by side: each holds a state of the network."""
+
 
 def sample(
     run: RunArgument = None,
@@ -58,6 +61,8 @@ def sample(
     for name, value, least in (("length", length, 1), ("num_samples", num_samples, 1), ("seed", seed or 0, 0)):
         if value < least:
             raise ArgumentError(name, value, f"a whole number from {least} up")
+    if num_samples > MAX_SAMPLES:
+        raise ArgumentError("num_samples", num_samples, f"at most {MAX_SAMPLES}")
     if prompt_file is not None:
         if prompt:
             raise UserError("--prompt and --prompt-file: give one of them")
