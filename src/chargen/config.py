@@ -23,11 +23,19 @@ from chargen.trainer_config import check_trainer
 
 
 def _is_path(value: Any) -> bool:
+    """Tell whether the file system can have a path: it is not blank, has no NUL, and can be encoded."""
+    try:
+        return isinstance(value, str) and bool(value.strip()) and b"\0" not in os.fsencode(value)
+    except UnicodeEncodeError:
+        return False
+
+
+def _are_paths(value: Any) -> bool:
     paths = value if isinstance(value, list) else [value]
-    return bool(paths) and all(isinstance(path, str) and path for path in paths)
+    return bool(paths) and all(map(_is_path, paths))
 
 
-_FOLDER = Bound(lambda path: bool(path.strip()), "the path of a folder")
+_FOLDER = Bound(_is_path, "the path of a folder")
 
 
 @dataclass
@@ -39,7 +47,7 @@ class CorpusConfig:
     )
     path: Any = setting(
         None, "a file, a list of files, a glob or a folder",
-        Bound(_is_path, "a file, a folder, a glob, or a list [a.txt,b.txt]"),
+        Bound(_are_paths, "a file, a folder, a glob, or a list [a.txt,b.txt]"),
     )  # fmt: skip
     url: Optional[str] = setting(None, "fetch the text from here instead; needs file, size and sha256")
     file: Optional[str] = setting(

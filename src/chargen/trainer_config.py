@@ -86,18 +86,18 @@ def parse_duration(max_time: Any) -> float:
         ConfigError: it is neither `DD:HH:MM:SS` nor a dictionary of units.
     """
     match max_time:
-        case str() if found := re.fullmatch(r"(\d+):(\d\d):(\d\d):(\d\d)", max_time.strip()):
+        case str() if found := re.fullmatch(r"(\d{1,9}):(\d\d):(\d\d):(\d\d)", max_time.strip()):
             days, hours, minutes, seconds = map(int, found.groups())
-            total = _total_seconds(days=days, hours=hours, minutes=minutes, seconds=seconds)
+            total = _total_seconds({"days": days, "hours": hours, "minutes": minutes, "seconds": seconds})
         case Mapping():
-            total = _total_seconds(**max_time)
+            total = _total_seconds(max_time)
         case _:
             total = 0.0
     require("trainer.max_time", max_time, total > 0, f"write DD:HH:MM:SS; three minutes are {DEFAULT_MAX_TIME}")
     return total
 
 
-def _total_seconds(**units: Any) -> float:
+def _total_seconds(units: Mapping[str, Any]) -> float:
     """Return a duration in seconds, or 0 if the units are not those of a duration."""
     try:
         return timedelta(**units).total_seconds()

@@ -1,7 +1,8 @@
-"""What reads files, fed with damaged ones: refused with a ValueError, or read; nothing else happens."""
+"""What reads files is given damaged ones: it refuses them with a `UserError`, or reads them. Nothing else happens."""
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -11,16 +12,17 @@ from typing import Any
 
 import pytest
 import torch
-from chargen.training.callbacks import CheckpointFiles
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.environment import Figure
-from support.readers import NOTES, READERS, SETTINGS, SHAPE, a_model, a_module, reads_a_checkpoint, the_checkpoint
+from support import readers
+from support.environment import ROOT, Figure
+from support.forgery import forge_header
 
-from chargen import runs
-from chargen.cli.overrides import spell
-from chargen.config import TrainConfig, read
+from chargen.cli.overrides import hydra_arguments
+from chargen.config import TrainConfig, parse_config
+from chargen.errors import UserError
 from chargen.sampling.generator import TextGenerator
+from chargen.storage.checkpoint import write_checkpoint
 from chargen.storage.model_file import ModelFile
 from chargen.training.windows import Lanes, WindowLoader
 
@@ -37,42 +39,50 @@ tensors = st.builds(
     st.sampled_from([torch.float32, torch.float64, torch.int64, torch.bool, torch.bfloat16, torch.complex64]),
 )
 
+Place = tuple[Any, ...]
+"""The keys that lead to a part of nested data."""
 
-def places(tree: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """The path to every part of a tree."""
+
+def places(tree: Any, path: Place = ()) -> list[Place]:
+    """Return the place of every part of nested data, and of the whole."""
     inner = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, (list, tuple)) else ()
     return [path, *(place for key, part in inner for place in places(part, (*path, key)))]
 
 
-def with_another(tree: Any, path: tuple[Any, ...], part: Any) -> Any:
-    """A tree like this one but for one part."""
-    if not path:
+def with_part(tree: Any, place: Place, part: Any) -> Any:
+    """Return nested data in which one part is replaced."""
+    if not place:
         return part
-    key, *rest = path
+    key, *rest = place
     if isinstance(tree, dict):
-        return {**tree, key: with_another(tree[key], tuple(rest), part)}
-    return type(tree)(with_another(inner, tuple(rest), part) if place == key else inner
-                      for place, inner in enumerate(tree))  # fmt: skip
+        return {**tree, key: with_part(tree[key], tuple(rest), part)}
+    return type(tree)(
+        with_part(inner, tuple(rest), part) if number == key else inner for number, inner in enumerate(tree)
+    )
 
 
 def outcome(call: Callable[[], Any]) -> tuple[Any, str]:
-    """What it returns, or why it refuses. Any other exception than a ValueError is a find."""
+    """Return the result of a call and "", or None and the reason of its refusal; any other exception is a defect."""
     try:
         return call(), ""
-    except ValueError as error:
-        assert error.args[0], "refused without a word"  # noqa: PT017
+    except UserError as error:
+        assert str(error), "refused without a reason"  # noqa: PT017
         return None, str(error)
 
 
-def parts_of(tree: Any) -> st.SearchStrategy[tuple[Any, ...]]:
+def parts_of(tree: Any) -> st.SearchStrategy[Place]:
+    """Draw the place of a part of nested data."""
     return st.sampled_from(places(tree))
 
 
-@given(parts_of(SETTINGS), anything)
-def test_settings_are_read_or_refused_by_name(path: tuple[Any, ...], part: Any) -> None:
-    config, why = outcome(lambda: read(with_another(SETTINGS, path, part)))
-    if why:
-        assert path == () or str(path[0]) in why
+# ------------------------------------------------------------------------------- settings
+
+
+@given(parts_of(readers.CONFIG), anything)
+def test_settings_are_accepted_or_refused_by_name(place: Place, part: Any) -> None:
+    config, reason = outcome(lambda: parse_config(with_part(readers.CONFIG, place, part)))
+    if reason:
+        assert place == () or str(place[0]) in reason
     else:
         assert isinstance(config, TrainConfig)
 
@@ -81,90 +91,107 @@ DEFAULTS = {key: value for key, value in vars(TrainConfig()).items() if not hasa
 
 
 @given(st.sampled_from(sorted(DEFAULTS)), anything)
-def test_values_of_every_setting(key: str, value: Any) -> None:
-    """One that is taken arrives as it is."""
-    config, why = outcome(lambda: read({**SETTINGS, key: value}))
-    assert key in why if why else repr(getattr(config, key)) == repr(value)
+def test_an_accepted_value_of_a_setting_is_not_changed(key: str, value: Any) -> None:
+    config, reason = outcome(lambda: parse_config({**readers.CONFIG, key: value}))
+    assert key in reason if reason else repr(getattr(config, key)) == repr(value)
 
 
-@given(st.lists(st.text(max_size=12) | st.sampled_from(["-m", "seed=1", "'a", "run_dir=[x", "a=${b}"]), max_size=3))
-def test_any_words_are_spelled_or_refused(words: list[str]) -> None:
-    spelled, why = outcome(lambda: spell([word.replace("\0", "") for word in words]))
-    assert why or len(spelled) in (len(words), len(words) + 1, 2)  # bare paths are two: of which kind, and where
+WORDS = ["-m", "seed=1", "'a", "run_dir=[x", "a=${b}", "seed=" + "1" * 5000, "--resolve"]
 
 
-@pytest.fixture(scope="module")
-def a_portable(tmp_path_factory: pytest.TempPathFactory) -> ModelFile:
-    file = tmp_path_factory.mktemp("m") / "model.safetensors"
-    file.write_bytes(a_model())
-    return ModelFile.load(file)
+@given(st.lists(st.text(max_size=12) | st.sampled_from(WORDS), max_size=3))
+def test_words_of_a_command_line_are_translated_or_refused(words: list[str]) -> None:
+    """Bare paths become two words: the kind of corpus, and its path."""
+    spelled, reason = outcome(lambda: hydra_arguments([word.replace("\0", "") for word in words]))
+    assert reason or len(spelled) in (len(words), len(words) + 1, 2)
 
 
-@given(parts_of({"settings": {**SHAPE, "vocab_size": 9}, "notes": NOTES}), anything)
-def test_what_a_model_says_of_itself_may_be_anything(a_portable: ModelFile, path: tuple[Any, ...], part: Any) -> None:
-    """What is taken can write."""
-    tree = with_another({"settings": a_portable.settings, "notes": a_portable.notes}, path, part)
-    if not isinstance(tree, dict) or tree.keys() != {"settings", "notes"}:
-        return
-    model = ModelFile(a_portable.weights, tree["settings"], a_portable.tokenizer, tree["notes"])
-    _, why = outcome(lambda: model.checked(Path("m")))
-    assert "damaged or forged" in why if why else len(TextGenerator(model).generate("ab", max_length=3, seed=1)) == 3
+# ------------------------------------------------------------------------------- files
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("checkpoints")
+    return tmp_path_factory.mktemp("fuzzing")
 
 
-@given(parts_of(the_checkpoint(a_module())), anything | tensors)
-def test_any_part_of_a_checkpoint_may_be_anything(folder: Path, path: tuple[Any, ...], part: Any) -> None:
-    """It is refused, or as good as the one before: nothing is computed with shapes of its own."""
-    module = a_module()
-    forged = with_another(the_checkpoint(module), path, part)
+HEADER = {"config": {"vocab_size": 9, **readers.SHAPE}, "metadata": readers.METADATA, "parts": {}}
+
+
+@settings(deadline=None)
+@given(parts_of(HEADER), anything)
+def test_any_part_of_a_model_file_may_be_anything(folder: Path, place: Place, part: Any) -> None:
+    """A model that is accepted can generate."""
+    parts = with_part(HEADER, place, part)
+    if not isinstance(parts, dict):
+        return
+    file = folder / "model.safetensors"
+    file.write_bytes(readers.make_model_file())
+    forge_header(file, lambda header: header.update({key: json.dumps(value) for key, value in parts.items()}))
+    found, reason = outcome(lambda: ModelFile.load(file))
+    if found is None:
+        assert "damaged or forged" in reason or "which this chargen does not know" in reason
+    else:
+        assert len(TextGenerator(found).generate("ab", max_length=3, seed=1)) == 3
+
+
+CONTENTS = {version: readers.make_checkpoint_content(version) for version in (2, 3)}
+
+
+@pytest.mark.parametrize("version", CONTENTS)
+@settings(deadline=None)
+@given(st.data(), anything | tensors)
+def test_any_part_of_a_checkpoint_may_be_anything(version: int, folder: Path, data: st.DataObject, part: Any) -> None:
+    """It is refused, or a run can continue from it: nothing is computed with shapes that it invents."""
+    forged = with_part(CONTENTS[version], data.draw(parts_of(CONTENTS[version])), part)
     if not isinstance(forged, dict):
         return
-    CheckpointFiles().save_checkpoint(forged, folder / "last.ckpt")
-    outcome(lambda: reads_a_checkpoint(folder / "last.ckpt"))
+    write_checkpoint(forged, folder / "last.ckpt")
+    outcome(lambda: readers.read_checkpoint(folder / "last.ckpt"))
 
 
 @given(st.data(), st.integers(1, 5), st.integers(1, 7), st.integers(0, 40))
-def test_a_reading_goes_on_from_any_place(data: st.DataObject, batch_size: int, length: int, extra: int) -> None:
-    """What comes behind a checkpoint is what would have come, over the end of a pass; other places are refused."""
-    lanes = Lanes(torch.arange(batch_size * length + 1 + extra).numpy(), batch_size, length)
+def test_a_pass_continues_from_any_position(
+    data: st.DataObject, batch_size: int, sequence_length: int, extra: int
+) -> None:
+    """The windows after a checkpoint are those that would have followed, also into the next pass."""
+    lanes = Lanes(torch.arange(batch_size * sequence_length + 1 + extra).numpy(), batch_size, sequence_length)
     position = data.draw(st.integers(-2, len(lanes) + 2))
-    reading = WindowLoader(lanes)
+    loader = WindowLoader(lanes)
     if not 0 <= position <= len(lanes):
         with pytest.raises(ValueError, match=f"a position of {position} in a pass of {len(lanes)} windows"):
-            reading.load_state_dict({"position": position})
+            loader.load_state_dict({"position": position})
         return
-    reading.load_state_dict({"position": position})
+    loader.load_state_dict({"position": position})
     expected = (list(lanes) * 2)[position:]
-    got = [*list(reading), *(list(reading) if position < len(lanes) else [])][: len(expected)]
-    assert len(got) == len(expected)
-    for one, other in zip(got, expected, strict=True):
+    found = [*list(loader), *(list(loader) if position < len(lanes) else [])][: len(expected)]
+    assert len(found) == len(expected)
+    for one, other in zip(found, expected, strict=True):
         assert torch.equal(one.inputs, other.inputs)
         assert torch.equal(one.targets, other.targets)
         assert one[2:] == other[2:]
 
 
+# ------------------------------------------------------------------------------- fuzzers
+
+
+@pytest.mark.parametrize("name", readers.READERS)
+def test_readers_accept_sound_files(name: str, tmp_path: Path) -> None:
+    """Otherwise the fuzzer would see the first check of a reader only."""
+    reader, sound = readers.READERS[name]
+    for content in sound() if name in ("model", "checkpoint") else sound()[:1]:
+        (tmp_path / "file").write_bytes(content)
+        reader(tmp_path / "file")
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("reader", READERS)
-def test_fuzzed(reader: str, tmp_path: Path, figure: Figure) -> None:
-    """Twenty seconds of damage, guided by coverage."""
+@pytest.mark.parametrize("name", readers.READERS)
+def test_fuzzing_finds_nothing_in_twenty_seconds(name: str, tmp_path: Path, figure: Figure) -> None:
     pytest.importorskip("atheris", reason="the fuzzer is not installed")
-    program = Path(__file__).with_name("fuzz.py")
-    words = [sys.executable, "-W", "ignore", str(program), reader, "-max_total_time=20"]
+    program = ROOT / "tests" / "support" / "fuzz.py"
+    words = [sys.executable, "-W", "ignore", str(program), name, "-max_total_time=20"]
     result = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr[result.stderr.find("=== Uncaught") :]
     done = re.search(r"Done (\d+) runs", result.stderr)
     assert done
     assert int(done[1]) > 100
     figure("fuzz executions", int(done[1]))
-
-
-def test_sound_files_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Or the fuzzer would only see what is behind the first check."""
-    monkeypatch.setattr(runs, "checksum_matches", lambda *_: True)
-    for reader, sound in READERS.values():
-        (tmp_path / "file").write_bytes(sound()[0])
-        reader(tmp_path / "file")

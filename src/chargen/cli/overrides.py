@@ -36,6 +36,9 @@ def hydra_arguments(words: Sequence[str]) -> list[str]:
         ConfigError: a word is none of these.
         TextError: a bare path does not exist.
     """
+    options = {word.partition("=")[0] for word in words}
+    if "--resolve" in options and not options & {"--cfg", "-c"}:
+        raise ConfigError("--resolve: it changes what --cfg shows; write --cfg job --resolve")
     spelled: list[str] = []
     paths = []
     for word, before in zip(words, ("", *words), strict=False):
@@ -79,7 +82,7 @@ def _override(key: str, value: str) -> str:
         return f"{key}={_path(value)}"
     try:
         OverridesParser.create().parse_override(f"{key}={value}")
-    except HydraException:
+    except (HydraException, ValueError):  # ValueError: a number of thousands of digits
         return f"{key}={_quoted(value)}"
     return f"{key}={value}"
 

@@ -38,7 +38,10 @@ def plot(
     except (KeyError, TypeError, ValueError):
         raise _damaged(folder / METRICS) from None
     picture = output or folder / "curve.png"
-    learning_curve(picture, str(folder), train, validation, rate)
+    try:
+        learning_curve(picture, str(folder), train, validation, rate)
+    except ValueError as error:  # the suffix is not one of a picture
+        raise UserError(f"{picture}: {error}") from None
     print(picture)
 
 

@@ -67,12 +67,18 @@ class _Runs:
         from hydra.core.hydra_config import HydraConfig
         from hydra.types import RunMode
         from omegaconf import OmegaConf
+        from omegaconf.errors import OmegaConfBaseException
+
+        from chargen.cli.overrides import one_line_of
 
         hydra_config = HydraConfig.get()
         overrides = [override.lstrip("+") for override in hydra_config.overrides.task]
         sweep_number = str(hydra_config.job.num) if hydra_config.mode == RunMode.MULTIRUN else None
         try:
-            settings = cast(dict[str, Any], OmegaConf.to_container(composed, resolve=True))
+            try:
+                settings = cast(dict[str, Any], OmegaConf.to_container(composed, resolve=True))
+            except OmegaConfBaseException as error:
+                raise ConfigError(one_line_of(error)) from error
             score = self._run(settings, overrides, sweep_number)
         except (UserError, OSError) as error:
             if sweep_number is None:

@@ -51,9 +51,12 @@ def atomic_write(path: Path, *, allow_pipes: bool = False) -> Iterator[Path]:
 
 
 def write_text(path: Path, content: str, *, allow_pipes: bool = False) -> None:
-    """Write a text file in UTF-8 atomically; arguments and errors are those of `atomic_write`."""
+    """Write a text file in UTF-8 atomically; arguments and errors are those of `atomic_write`.
+
+    Lone surrogates, which stand for bytes in names of files that are not UTF-8, are written as in JSON.
+    """
     with atomic_write(path, allow_pipes=allow_pipes) as temporary:
-        temporary.write_text(content, encoding="utf-8")
+        temporary.write_text(content, encoding="utf-8", errors="backslashreplace")
 
 
 def open_no_follow(path: Path, mode: str, **options: Any) -> IO[Any]:

@@ -113,8 +113,8 @@ class ModelFile:
             "format_version": str(FORMAT_VERSION),
             "config": json.dumps(asdict(self.config)),
             "tokenizer": self.tokenizer,
-            "metadata": json.dumps(self.metadata, ensure_ascii=False),
-            "parts": json.dumps(described, ensure_ascii=False),
+            "metadata": json.dumps(self.metadata),  # in ASCII: the name of a file may not be UTF-8
+            "parts": json.dumps(described),
         }
         with atomic_write(path) as temporary:
             try:

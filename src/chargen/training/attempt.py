@@ -179,14 +179,14 @@ class Attempt:
             except SystemExit:
                 if self.checkpoints.stop_signal is None:
                     raise
-            except MisconfigurationException as error:
-                if self.resume is None:
-                    for name in (CONFIG, TOKENIZER):  # of a run that never began
-                        (self.context.run_dir / name).unlink(missing_ok=True)
-                raise ConfigError(f"trainer: {error}") from None
             except (UserError, Diverged, MemoryError):
                 raise
             except Exception as error:  # Lightning and torch raise many kinds for parts they did not write
+                if self._is_about_settings(error):
+                    if self.resume is None:
+                        for name in (CONFIG, TOKENIZER):  # of a run that never began
+                            (self.context.run_dir / name).unlink(missing_ok=True)
+                    raise ConfigError(f"trainer: {error}") from None
                 if not self.module.is_restoring or "memory" in str(error):
                     raise
                 reason = f"{type(error).__name__}: {error}".splitlines()[0]
@@ -194,6 +194,11 @@ class Attempt:
                     f"{self.resume} cannot be continued: it is damaged or forged, or does not fit what was changed "
                     f"({reason})"
                 ) from error
+
+    def _is_about_settings(self, error: Exception) -> bool:
+        """Tell whether Lightning has refused a setting of its Trainer; before training, it also raises ValueError."""
+        is_new = not (self.module.is_restoring or self.module.has_started)
+        return isinstance(error, MisconfigurationException) or (is_new and isinstance(error, ValueError))
 
 
 def build_trainer(

@@ -95,6 +95,7 @@ class CharLanguageModel(LightningModule):
         self.carry: States | None = None
         self.learning_rate = 0.0
         self.is_restoring = False  # the run continues, and its first update is not over
+        self.has_started = False
         self._start_update = 0
         self._keep_schedule = False
         self._generators: dict[str, Any] | None = None  # of a checkpoint, until training starts
@@ -311,7 +312,7 @@ class CharLanguageModel(LightningModule):
 
     def on_train_start(self) -> None:
         """Restore the random number generators and move restored states to the device."""
-        self._start_update = self.global_step
+        self.has_started, self._start_update = True, self.global_step
         if self._generators is None:
             return
         restore_generators(self._generators)
