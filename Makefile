@@ -22,7 +22,7 @@ plot: $(STAMP)  ## draw the learning curve of the newest run; CKPT=runs/x
 	@$(BIN)/chargen plot $(CKPT) $(ARGS)
 
 ##@ Work on it
-test: $(STAMP)  ## the default tests, up to four minutes; ARGS="tests/nn -k gradcheck" for some of them
+test: $(STAMP)  ## the default tests, up to four minutes; ARGS="tests/nn -k finite_differences" for some of them
 	$(BIN)/pytest -n 2 $(ARGS)
 
 test-fast: $(STAMP)  ## the tests that start no process and train nothing, a minute

@@ -57,6 +57,18 @@ def figure() -> Figure:
     return lambda what, number: FIGURES.update({what: number})
 
 
+STARTS = ("trust", "test_readme.py", "test_build.py", "test_train.py", "test_resume.py", "test_rollbacks.py")
+"""Folders and files whose tests start processes or train: `make test-fast` leaves them out."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that start processes or train."""
+    for item in items:
+        starts = "launch" in getattr(item, "fixturenames", ()) or not set(STARTS).isdisjoint(item.path.parts)
+        if starts:
+            item.add_marker(pytest.mark.starts)
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Hand the figures of a worker of pytest-xdist over to its controller."""
     if hasattr(session.config, "workeroutput"):

@@ -13,6 +13,7 @@ import yaml
 from lightning.pytorch import Trainer
 from support.conf import CONF, composed, files
 
+from chargen.cell_types import CELL_TYPES
 from chargen.config import ModelConfig, OptimizerConfig, TrainConfig, parse_config, parse_model_config
 from chargen.errors import ConfigError
 from chargen.nn.model import CharRNN
@@ -90,7 +91,7 @@ def test_downloads_have_url_file_size_and_digest(name: str) -> None:
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        ("model.cell=gruu", r"model.cell=gruu: must be rnn, lstm, gru; did you mean gru\?"),
+        ("model.cell=gruu", rf"model.cell=gruu: must be {', '.join(CELL_TYPES)}; did you mean gru\?"),
         ("model.hidden_size=0", "model.hidden_size=0: must be a whole number from 1 up"),
         ("model.num_layers=-1", "model.num_layers=-1"),
         ("model.weight_dropout=-0.1", "model.weight_dropout=-0.1: must be from 0 up and below 1"),

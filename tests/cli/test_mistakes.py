@@ -18,6 +18,7 @@ from support.conf import composed
 from support.environment import Command, Figure, Launch
 from support.models import TEXT, TINY, write_model
 
+from chargen.cell_types import CELL_TYPES
 from chargen.cli.overrides import hydra_arguments, one_line_of
 from chargen.config import parse_config
 from chargen.corpus.encoded import read_articles
@@ -33,7 +34,7 @@ SETTINGS = [
     (["corpus=tex"], "corpus=tex: there is no such corpus; write one of enwik8, python_reference, text"),
     (["+experiment=nope"], "experiment=nope: there is no such experiment; write one of fifteen_seconds, "),
     (["batchsize=3"], "batchsize: there is no such setting; did you mean batch_size?"),
-    (["model.cell=transformer"], "model.cell=transformer: must be rnn, lstm, gru"),
+    (["model.cell=transformer"], f"model.cell=transformer: must be {', '.join(CELL_TYPES)}"),
     (["trainer.max_stepz=3"], "trainer.max_stepz: there is no such setting; did you mean trainer.max_steps?"),
     (["sequence_length=0"], "sequence_length=0: must be a whole number from 1 up"),
     (["sequence_length=1e3"], "sequence_length=1"),
@@ -59,7 +60,7 @@ SETTINGS = [
     (["model.num_layers=two"], "model.num_layers=two: must be a whole number"),
     (["model.dropout=1"], "model.dropout=1.0: must be from 0 up and below 1"),
     (["model.weight_dropout=2"], "model.weight_dropout=2.0: must be from 0 up and below 1"),
-    (["model.cell=LSTM"], "model.cell=LSTM: must be rnn, lstm, gru; did you mean lstm?"),
+    (["model.cell=LSTM"], f"model.cell=LSTM: must be {', '.join(CELL_TYPES)}; did you mean lstm?"),
     (["optimizer.learning_rate=-1"], "optimizer.learning_rate=-1"),
     (["optimizer.learning_rate=fast"], "optimizer.learning_rate=fast: must be a number"),
     (["optimizer.lr=0.1"], "optimizer.lr: there is no such setting"),

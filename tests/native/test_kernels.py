@@ -12,8 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
-from support.environment import CELLS as NAMES
 from support.environment import INSTRUCTION_SETS
+from support.environment import NATIVE_CELLS as NAMES
 from support.model_configs import small_config
 from support.torch_twins import torch_twin
 

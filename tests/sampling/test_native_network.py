@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.environment import CELLS, INSTRUCTION_SETS
+from support.environment import INSTRUCTION_SETS, NATIVE_CELLS
 from support.sampling import VOCAB_SIZE, next_logits, random_model_file, sampling_params, write
 
 from chargen import native
@@ -23,7 +23,7 @@ FILE = random_model_file()
 
 @pytest.mark.parametrize("residual", [False, True])
 @pytest.mark.parametrize("hidden_size", [1, 7, 33, 130])
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("cell", NATIVE_CELLS)
 def test_reads_like_the_numpy_network(cell: str, hidden_size: int, residual: bool, instruction_set: str) -> None:
     file = random_model_file(cell, hidden_size, residual=residual)
     ids = np.random.default_rng(hidden_size).integers(0, VOCAB_SIZE, 40)
@@ -38,7 +38,7 @@ def test_reads_like_the_numpy_network(cell: str, hidden_size: int, residual: boo
 
 
 @pytest.mark.parametrize("precision", ["float32", "int8"])
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("cell", NATIVE_CELLS)
 def test_predict_equals_read_behind_every_id(cell: str, precision: str, instruction_set: str) -> None:
     network = NativeNetwork(random_model_file(cell), precision)
     ids = np.random.default_rng(3).integers(0, VOCAB_SIZE, (5, 6))
@@ -49,7 +49,7 @@ def test_predict_equals_read_behind_every_id(cell: str, precision: str, instruct
     assert np.array_equal(states, after)
 
 
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("cell", NATIVE_CELLS)
 def test_int8_reads_like_the_numpy_network_in_int8(cell: str, instruction_set: str) -> None:
     """Integers are summed exactly. What differs is the rounding before, which now and then differs by one in 127."""
     file = random_model_file(cell, 33)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support.environment import CELLS
+from support.environment import NATIVE_CELLS
 from support.sampling import VOCAB_SIZE, continue_in_process, random_model_file, run_to_end, write
 
 from chargen import native
@@ -69,7 +69,7 @@ def network(request: pytest.FixtureRequest) -> Network:
 
 @compiled
 @pytest.mark.parametrize("precision", PRECISIONS)
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("cell", NATIVE_CELLS)
 def test_a_text_does_not_depend_on_the_other_sessions(cell: str, precision: str, instruction_set: str) -> None:
     """Sessions join, leave and are skipped at random, with steps of random sizes, on one to five threads."""
     file = random_model_file(cell, 40)
@@ -124,7 +124,7 @@ def written_by_definition(file, request: Request, precision: str = "float32") ->
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("cell", NATIVE_CELLS)
 def test_numpy_sessions_equal_the_definition(cell: str, precision: str) -> None:
     file = random_model_file(cell, 16)
     network = NumpyNetwork(file, precision)
@@ -138,7 +138,7 @@ def test_numpy_sessions_equal_the_definition(cell: str, precision: str) -> None:
 
 
 @compiled
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("cell", NATIVE_CELLS)
 def test_compiled_sessions_equal_the_definition(cell: str, instruction_set: str) -> None:
     """The same ids. No draw of these seeds is within float rounding of an edge of the distribution."""
     file = random_model_file(cell, 16)
@@ -148,7 +148,7 @@ def test_compiled_sessions_equal_the_definition(cell: str, instruction_set: str)
 
 
 @compiled
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("cell", NATIVE_CELLS)
 def test_compiled_int8_sessions_follow_the_definition(cell: str, instruction_set: str) -> None:
     """Each id is the one that the definition draws behind the same ids, unless the draw is close to an edge.
 

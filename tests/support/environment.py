@@ -15,6 +15,9 @@ ROOT = Path(__file__).resolve().parents[2]
 CELLS = tuple(CELL_TYPES)
 """The names of all cells."""
 
+NATIVE_CELLS = tuple(name for name in CELLS if native.library() and native.has_cell(name))
+"""The names of the cells that the compiled kernels compute."""
+
 INSTRUCTION_SETS = native.instruction_sets(native.kernels()) if native.library() else []
 """The instruction sets of the compiled kernels that this machine has."""
 

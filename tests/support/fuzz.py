@@ -22,10 +22,9 @@ from lightning.pytorch import LightningModule  # noqa: F401
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `support`
 
 with atheris.instrument_imports(include=["chargen", "support", "torch._weights_only_unpickler", "json", "zipfile"]):
-    from support.readers import READERS
-
     from chargen.errors import UserError
     from chargen.storage import checkpoint, model_file
+    from support.readers import READERS
 
 
 class AnyChecksum(str):

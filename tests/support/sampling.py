@@ -29,10 +29,15 @@ sampling_params = st.builds(
 )
 
 
-def random_model(cell: str = "gru", hidden_size: int = 20, num_layers: int = 2, residual: bool = True) -> CharRNN:
-    """Return an untrained model. Its biases matter, and its distributions leave several characters to choose from."""
+def random_model(
+    cell: str = "gru", hidden_size: int = 20, num_layers: int = 2, residual: bool = True, **changes: Any
+) -> CharRNN:
+    """Return an untrained model. Its biases matter, and its distributions leave several characters to choose from.
+
+    `changes` are further fields of `ModelConfig`.
+    """
     torch.manual_seed(hidden_size + VOCAB_SIZE)
-    model = CharRNN(ModelConfig(VOCAB_SIZE, cell, hidden_size, num_layers, 5, residual=residual)).eval()
+    model = CharRNN(ModelConfig(VOCAB_SIZE, cell, hidden_size, num_layers, 5, residual=residual, **changes)).eval()
     for name, weight in model.named_parameters():
         torch.nn.init.normal_(weight, std=0.5 if "head" in name else 0.7 / hidden_size**0.5 if "hh" in name else 0.7)
     return model
@@ -44,9 +49,10 @@ def random_model_file(
     num_layers: int = 2,
     residual: bool = True,
     metadata: dict[str, Any] | None = None,
+    **changes: Any,
 ) -> ModelFile:
     """Return the file of `random_model`, with a tokenizer of `SYMBOLS`."""
-    model = random_model(cell, hidden_size, num_layers, residual)
+    model = random_model(cell, hidden_size, num_layers, residual, **changes)
     return model.to_model_file(Tokenizer(SYMBOLS).to_json(), metadata or {"start_id": END_ID})
 
 

@@ -91,7 +91,6 @@ def _text_to_score(model: ModelFile, text: str | None, encoding: str) -> _Scored
     from chargen.cli.stored_corpus import corpus_of
     from chargen.corpus.encoded import encode_file
     from chargen.corpus.reader import Cleaning
-    from chargen.corpus.reader import Cleaning
     from chargen.corpus.tokenizer import UNKNOWN_ID, Tokenizer
 
     if text is not None:

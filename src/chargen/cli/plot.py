@@ -39,7 +39,8 @@ def plot(
         raise _damaged(folder / METRICS) from None
     picture = output or folder / "curve.png"
     try:
-        learning_curve(picture, str(folder), train, validation, rate)
+        title = str(folder).encode("utf-8", "replace").decode()
+        learning_curve(picture, title, train, validation, rate)
     except ValueError as error:  # the suffix is not one of a picture
         raise UserError(f"{picture}: {error}") from None
     print(picture)

@@ -72,7 +72,8 @@ class _Runs:
         from chargen.cli.overrides import one_line_of
 
         hydra_config = HydraConfig.get()
-        overrides = [override.lstrip("+") for override in hydra_config.overrides.task]
+        typed = cast(list[str], OmegaConf.to_container(hydra_config.overrides.task))  # interpolations as they are
+        overrides = [override.lstrip("+") for override in typed]
         sweep_number = str(hydra_config.job.num) if hydra_config.mode == RunMode.MULTIRUN else None
         try:
             try:

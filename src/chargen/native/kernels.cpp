@@ -122,6 +122,13 @@ EXPORT int chargen_head_backward(const Head* head, const HeadGradients* gradient
 
 // ------------------------------------------------------------------------------- sampling
 
+// Return the number of the instruction set in use, for `Network`.
+EXPORT int64_t chargen_instruction_set_number() {
+    int64_t number = 0;
+    while (ALL[number] != in_use) ++number;
+    return number;
+}
+
 EXPORT int64_t chargen_vector_width() { return in_use->vector_width; }
 
 EXPORT int64_t chargen_panel() { return in_use->panel; }
@@ -129,9 +136,10 @@ EXPORT int64_t chargen_panel() { return in_use->panel; }
 // Return the kernels that a network was packed for, which may differ from those in use; null if this processor or this
 // library does not have them.
 static const Kernels* packed_for(const Network* net) {
-    for (const Kernels* kernels : ALL)
-        if (kernels->vector_width == net->vector_width && kernels->supported()) return kernels;
-    return nullptr;
+    constexpr auto num_sets = int64_t(sizeof ALL / sizeof *ALL);
+    if (net->instruction_set < 0 || net->instruction_set >= num_sets) return nullptr;
+    const Kernels* kernels = ALL[net->instruction_set];
+    return kernels->supported() ? kernels : nullptr;
 }
 
 // Read n ids on each of N streams.

@@ -27,7 +27,7 @@
 
 // Increase this number whenever a struct below or the signature of an exported function changes. native/loader.py
 // holds the same number and refuses a library with another one.
-enum { ABI_VERSION = 2 };
+enum { ABI_VERSION = 3 };
 
 enum Status { OK = 0, NO_MEMORY = 1, BAD_ID = 2, BAD_CELL = 3, BAD_INSTRUCTION_SET = 4 };
 
@@ -119,7 +119,7 @@ struct Network {
     int64_t cell;  // a CellNumber
     int64_t L, H, V;
     int64_t residual;            // nonzero: every layer but the first adds its input to its output
-    int64_t vector_width;        // of the instruction set that the matrices are packed for
+    int64_t instruction_set;     // number of the instruction set that the matrices are packed for
     const float* table;          // (V, G*H), the first layer's input gates of every character
     const PackedMatrix* hidden;  // (L,), the recurrent matrices
     const PackedMatrix* input;   // (L,), the input matrices; the first one is unused

@@ -26,7 +26,7 @@ from chargen.native.structures import (
     Window,
 )
 
-ABI_VERSION = 2
+ABI_VERSION = 3
 """The same number as in kernels.h. It changes whenever a struct or the signature of a function changes."""
 
 FOLDER = Path(__file__).parent
@@ -52,6 +52,7 @@ _FUNCTIONS: Sequence[tuple[str, Any, list[Any]]] = (
     ("chargen_head_size", c_int64, [c_int64] * 2),
     ("chargen_head_forward", c_int, [POINTER(Head)]),
     ("chargen_head_backward", c_int, [POINTER(Head), POINTER(HeadGradients)]),
+    ("chargen_instruction_set_number", c_int64, []),
     ("chargen_vector_width", c_int64, []),
     ("chargen_panel", c_int64, []),
     ("chargen_read", c_int, [POINTER(Network), c_int64, c_int64, *[c_void_p] * 3, c_int64, c_int64]),

@@ -69,7 +69,7 @@ class Network(Structure):
     """A trained network, packed for sampling."""
 
     _fields_: ClassVar[Fields] = [
-        *_integers("cell", "L", "H", "V", "residual", "vector_width"),
+        *_integers("cell", "L", "H", "V", "residual", "instruction_set"),
         *_addresses("table"),
         ("hidden", POINTER(PackedMatrix)),
         ("input", POINTER(PackedMatrix)),
@@ -87,8 +87,8 @@ class Stream(Structure):
     ]
 
 
-STRUCTURES: tuple[type[Structure], ...] = (
-    *(Window, Gradients, Linear, LinearGradients, Head, HeadGradients),
-    *(PackedMatrix, Network, Stream),
-)
+STRUCTURES: tuple[type[Structure], ...] = tuple(
+    value for value in list(globals().values())
+    if isinstance(value, type) and issubclass(value, Structure) and value is not Structure
+)  # fmt: skip
 """All mirrors. The loader compares their sizes with those that the library reports."""

@@ -251,6 +251,8 @@ def _run_kernel(
     kernels = native.kernels()
     number = native.cell_number(cell.type.name)
     size = kernels.chargen_saved_size(number, T, B, H, for_backward)
+    if size < 0:
+        raise RuntimeError(f"the kernels do not compute the cell {cell.type.name!r}")
     spare = next((index for index, buffer in enumerate(_SPARE_BUFFERS) if buffer.numel() == size), None)
     saved = table.new_empty(size) if spare is None else _SPARE_BUFFERS.pop(spare)
     outputs, final = table.new_empty(T, B, H), [torch.empty_like(part) for part in state]

@@ -70,7 +70,8 @@ class NativeNetwork:
         self._vocab_size = len(table)
         self._state_shape = (L * config.cell_type.num_states, H)
         self._network = native.Network(
-            cell, L, H, self._vocab_size, config.residual, self._vector_width, self._address(table),
+            cell, L, H, self._vocab_size, config.residual, self._kernels.chargen_instruction_set_number(),
+            self._address(table),
             hidden_products, input_products, head,
         )  # fmt: skip
 

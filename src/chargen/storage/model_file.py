@@ -184,6 +184,12 @@ def checked_model_config(config: Any, path: Path) -> ModelConfig:
     Raises:
         FileError: they are not those of a model. `path` is for the message.
     """
+    unknown = config.keys() - ModelConfig.__dataclass_fields__.keys() if isinstance(config, dict) else ()
+    if unknown:
+        raise FileError(
+            f"{path} has the model setting {sorted(map(str, unknown))[0]}, which this chargen does not know: it is "
+            "of a later version (pip install -U chargen), or damaged or forged"
+        )
     try:
         return parse_model_config(config)
     except ConfigError as error:

@@ -17,8 +17,7 @@ from chargen.training.checkpoints import module_of
 class RunLengthCallback(Callback):
     """Stop after the last update; correct the number of updates of a run that is limited by time.
 
-    The schedule depends on the last update. It is stored in the checkpoint, so that a run that was stopped follows the same
-    schedule.
+    The schedule depends on the last update. The checkpoint stores it, so a resumed run follows the same schedule.
 
     Args:
         clock: measures the seconds of the run, including those before it was last stopped.
