@@ -105,6 +105,15 @@ RUNS = [
     (["train", "t.txt", "run_dir=taken"], "run_dir=taken holds a run already: write resume=taken"),
     (["train", "t.txt", "model.dropout=0.1", "-m", "model.hidden_size=0,0.5"], "model.hidden_size="),
     (["train", "resume=taken", "-m"], "resume"),
+    (["train", "seed=${x}", "t.txt"], "seed: Interpolation key 'x' not found"),
+    (["train", f"seed={'1' * 5000}", "t.txt"], "seed=1111"),
+    (["train", f"trainer.max_time={'1' * 5000}:00:00:00"], "trainer.max_time=1111"),
+    (["train", "trainer.max_time={1:2}"], "trainer.max_time={1: 2}: write DD:HH:MM:SS"),
+    (
+        ["train", "t.txt", *TINY, "trainer.val_check_interval=1000", "trainer.check_val_every_n_epoch=1"],
+        "trainer: `val_check_interval` (1000) must be less than or equal to the number of the training batches",
+    ),
+    (["train", "--resolve"], "--resolve: it changes what --cfg shows"),
 ]
 """Mistakes in settings that are found through the command line, some of them only after the text was read."""
 

@@ -6,6 +6,7 @@ is a defect.
 
 from __future__ import annotations
 
+import functools
 import gzip
 import io
 import json
@@ -49,6 +50,7 @@ LANES, TICKS = 2, 4
 # ------------------------------------------------------------------------------- models
 
 
+@functools.cache
 def make_model_file(version: int = 3) -> bytes:
     """Return a small `model.safetensors` in format 2 or 3."""
     torch.manual_seed(0)
@@ -133,6 +135,7 @@ def _content_in_format_2(content: dict[str, Any]) -> dict[str, Any]:
     return {**content, "hyper_parameters": hyper, "callbacks": callbacks, "chargen": stored}
 
 
+@functools.cache
 def make_checkpoint(version: int = FORMAT_VERSION) -> bytes:
     """Return a small `last.ckpt` in format 2 or 3."""
     with tempfile.TemporaryDirectory() as folder:
@@ -172,14 +175,11 @@ def read_checkpoint(file: Path) -> None:
         module.model.cross_entropy(inputs, targets, states)
 
 
-_MEMBERS: dict[str, bytes] = {}
-
-
+@functools.cache
 def _members() -> dict[str, bytes]:
-    if not _MEMBERS:
-        with zipfile.ZipFile(io.BytesIO(make_checkpoint())) as archive:
-            _MEMBERS.update({name: archive.read(name) for name in archive.namelist()})
-    return _MEMBERS
+    """Return the members of the archive of a small checkpoint."""
+    with zipfile.ZipFile(io.BytesIO(make_checkpoint())) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
 
 
 def make_pickle() -> bytes:

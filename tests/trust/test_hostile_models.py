@@ -78,8 +78,8 @@ def test_settings_of_a_model_are_checked(key: str, value: object, refused: Refus
 
     forge_header(model, forge)
     err = refused("sample", "r")
-    assert "is damaged or forged: " in err
-    assert f"model.{key}" in err or "its settings and weights do not fit together" in err
+    assert "damaged or forged" in err
+    assert key in err or "its settings and weights do not fit together" in err
 
 
 @pytest.mark.parametrize(

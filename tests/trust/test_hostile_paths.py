@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import os
 import shutil
 import urllib.request
@@ -16,7 +17,7 @@ import pytest
 from support.environment import Command
 from support.forgery import config_in, forge_checkpoint, time_limit
 from support.hosts import Host, fetch_from
-from support.models import TEXT, write_model
+from support.models import TEXT, TINY, write_model
 
 from chargen.corpus.sources import SecureRedirectHandler, fetch
 from chargen.errors import TextError
@@ -211,6 +212,20 @@ def test_names_of_files_cannot_steer_a_terminal(chargen: Command, away: Path) ->
     assert code == 0
     assert "\u241b[31m.txt:61:1" in out
     assert "\x1b" not in out
+
+
+def test_a_text_whose_name_is_not_utf8_is_learned(chargen: Command, away: Path) -> None:
+    """Its name stands in every file of the run, and in the report of its score."""
+    name = os.fsdecode(b"\xff.\xfe")
+    try:
+        (away / name).write_text(TEXT)
+    except OSError:
+        pytest.skip("this file system takes names in UTF-8 only")
+    assert chargen("train", name, *TINY, "run_dir=r")[::2] == (0, "")
+    assert chargen(*CONTINUE)[::2] == (0, "")
+    assert chargen("evaluate", "r", "--text", name, "--json", "report.json")[::2] == (0, "")
+    assert json.loads((away / "report.json").read_text(encoding="utf-8"))["text"] == name
+    assert ModelFile.load(away / "r" / "model.safetensors").metadata["config"]["corpus"]["path"] == str(away / name)
 
 
 # ------------------------------------------------------------------------------- archives
