@@ -22,9 +22,9 @@ FLOORS = (
     ("cli",),
     ("__main__", "__init__"),
 )
-"""The rooms by floor, the lowest first. Rooms of one floor do not import each other, except on the lowest."""
+"""The folders by floor, the lowest first. Folders of one floor do not import each other, except on the lowest."""
 
-FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
+FLOOR = {folder: floor for floor, folders in enumerate(FLOORS) for folder in folders}
 GROUND = {
     "errors": set(),
     "cell_types": set(),
@@ -45,10 +45,10 @@ OWNERS = {
     "matplotlib": {"insight"},
     "torch": {"nn", "evaluation", "training", "storage", "cli"},
 }
-"""The rooms that may import a heavy package."""
+"""The folders that may import a heavy package."""
 
 LATE_TORCH = ("storage", "cli")
-"""Rooms that import torch inside functions only, so that commands which do not need it start without it."""
+"""Folders that import torch inside functions only, so that commands which do not need it start without it."""
 
 MAX_LINES = 350
 MAX_POSITIONAL = 5
@@ -59,7 +59,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 BY_PATH = [pytest.param(file, id=str(file.relative_to(PACKAGE))) for file in MODULES]
 
 
-def room_of(file: Path) -> str:
+def folder_of(file: Path) -> str:
     first = file.relative_to(PACKAGE).parts[0]
     return first.removesuffix(".py")
 
@@ -83,22 +83,22 @@ def functions(tree: ast.AST) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]
 
 @pytest.mark.parametrize("file", BY_PATH)
 def test_imports_point_down(file: Path) -> None:
-    room = room_of(file)
+    folder = folder_of(file)
     for name, _ in imports(ast.parse(file.read_text(encoding="utf-8"))):
         parts = name.split(".")
-        if parts[0] != "chargen" or len(parts) == 1 or room in ("__main__", "__init__"):
+        if parts[0] != "chargen" or len(parts) == 1 or folder in ("__main__", "__init__"):
             continue
         other = parts[1]
-        assert other in FLOOR, f"{name} is in no room that the floors list"
-        if room in GROUND and other in GROUND and other != room:
-            assert other in GROUND[room], f"{room} imports {name}"
-        elif other != room:
-            assert FLOOR[other] < FLOOR[room], f"{room} imports {name}, which is not below it"
+        assert other in FLOOR, f"{name} is in no folder that FLOORS lists"
+        if folder in GROUND and other in GROUND and other != folder:
+            assert other in GROUND[folder], f"{folder} imports {name}"
+        elif other != folder:
+            assert FLOOR[other] < FLOOR[folder], f"{folder} imports {name}, which is not below it"
 
 
 @pytest.mark.parametrize("file", BY_PATH)
 def test_heavy_packages_are_imported_by_their_owners_only(file: Path) -> None:
-    room, tree = room_of(file), ast.parse(file.read_text(encoding="utf-8"))
+    folder, tree = folder_of(file), ast.parse(file.read_text(encoding="utf-8"))
     inside = {node for function in functions(tree) for node in ast.walk(function)}
     guarded = {
         node
@@ -109,14 +109,14 @@ def test_heavy_packages_are_imported_by_their_owners_only(file: Path) -> None:
     for name, node in imports(tree):
         package = name.partition(".")[0]
         if package in OWNERS:
-            assert room in OWNERS[package], f"{room} imports {package}, which belongs to {OWNERS[package]}"
-        if package == "torch" and room in LATE_TORCH:
+            assert folder in OWNERS[package], f"{folder} imports {package}, which belongs to {OWNERS[package]}"
+        if package == "torch" and folder in LATE_TORCH:
             assert node in inside or node in guarded, f"{file.name} imports torch at its top"
 
 
-def test_every_room_has_a_floor() -> None:
-    rooms = {room_of(file) for file in MODULES}
-    assert rooms <= set(FLOOR), rooms - set(FLOOR)
+def test_every_folder_has_a_floor() -> None:
+    folders = {folder_of(file) for file in MODULES}
+    assert folders <= set(FLOOR), folders - set(FLOOR)
 
 
 @pytest.mark.parametrize("file", BY_PATH)
@@ -127,8 +127,8 @@ def test_a_module_opens_with_one_sentence(file: Path) -> None:
 
 
 @pytest.mark.parametrize("file", BY_PATH)
-def test_a_room_names_its_modules(file: Path) -> None:
-    """The docstring of a room lists every module in it."""
+def test_a_package_lists_its_modules(file: Path) -> None:
+    """The docstring of a folder lists every module in it."""
     if file.name == "__init__.py" and file.parent != PACKAGE:
         docstring = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
         for module in file.parent.glob("*.py"):
@@ -145,7 +145,7 @@ def test_modules_are_short(file: Path) -> None:
 @pytest.mark.parametrize("file", BY_PATH)
 def test_functions_take_few_positional_arguments(file: Path) -> None:
     for function in functions(ast.parse(file.read_text(encoding="utf-8"))):
-        if (room_of(file) == "cli" and function.name == file.stem) or function.name in OVERRIDES:
+        if (folder_of(file) == "cli" and function.name == file.stem) or function.name in OVERRIDES:
             continue  # a command: typer turns its parameters into flags
         names = [argument.arg for argument in (*function.args.posonlyargs, *function.args.args)]
         number = len([name for name in names if name not in ("self", "cls", "ctx")])

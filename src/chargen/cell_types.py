@@ -1,7 +1,7 @@
 """The recurrent cells by name: how many gates and states each has.
 
-This is the only list of cells. Settings, files, the network in torch, the sampler in numpy and the tests read it;
-`nn/cells.py` holds the equations. The compiled kernels report which of these cells they know.
+This list decides which cells there are. Settings, files and tests read it. The equations are in `nn/cells.py` for torch
+and in `sampling/numpy_network.py` for numpy, and the compiled kernels report which of these cells they know.
 """
 
 from __future__ import annotations

@@ -178,7 +178,7 @@ class TrainConfig:
 
     @property
     def windows_per_update(self) -> int:
-        """Windows whose gradients are summed in one update."""
+        """Windows whose gradients are averaged in one update."""
         return int(self.trainer.get("accumulate_grad_batches") or 1)
 
     @property

@@ -1,6 +1,7 @@
 """The errors that a user can fix: the command line prints them as one line and exits with code 2.
 
-Any other exception is a defect of chargen. It keeps its traceback.
+`cli.app.message_of` lists the other errors that are printed as one line, such as those of the file system. Every other
+exception is a defect of chargen and keeps its traceback.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from support.environment import CELLS as NAMES
 from support.runs import Crash, everything, module_for, run
 
 from chargen.training.checkpoints import CheckpointWriter
-from chargen.training.divergence import MARGIN, PATIENCE, Diverged, DivergenceDetector
+from chargen.training.divergence import MARGIN, MAX_SKIPPED_IN_A_ROW, Diverged, DivergenceDetector
 
 
 class Poison(Callback):
@@ -60,7 +60,7 @@ def test_a_loss_or_gradient_that_is_not_finite_is_skipped(bad: float) -> None:
 
 
 def test_mean_and_deviation_are_those_of_the_losses() -> None:
-    """The mean of up to `MEMORY` losses is the arithmetic one."""
+    """The mean of up to `AVERAGED_LOSSES` losses is the arithmetic one."""
     detector, losses = DivergenceDetector(), [2.0, 1.9, 1.8, 2.1, 1.6]
     settle(detector, losses)
     assert detector.mean == pytest.approx(sum(losses) / 5)
@@ -145,8 +145,8 @@ def test_too_many_skipped_updates_are_divergence(tmp_path: Path) -> None:
         Diverged, match=r"at update 14 the gradient is not finite: loss .* norm inf, learning rate 0\.0"
     ):
         run(module, tmp_path, Poison(set(range(5, 40)), math.inf))
-    assert module.detector.streak == PATIENCE
-    assert [event[0] for event in module.take_skipped()] == list(range(5, 5 + PATIENCE))
+    assert module.detector.streak == MAX_SKIPPED_IN_A_ROW
+    assert [event[0] for event in module.take_skipped()] == list(range(5, 5 + MAX_SKIPPED_IN_A_ROW))
 
 
 @pytest.mark.parametrize("at", [6, 9, 31, 45])

@@ -23,7 +23,7 @@ from chargen.config import CorpusConfig, ModelConfig, OptimizerConfig, TrainConf
 from chargen.corpus.encoded import load_corpus
 from chargen.errors import UserError
 from chargen.nn.model import StackedRNN
-from chargen.training.divergence import DEVIATIONS, MARGIN, MAX_ROLLBACKS, PATIENCE, DivergenceDetector
+from chargen.training.divergence import DEVIATIONS, MARGIN, MAX_ROLLBACKS, MAX_SKIPPED_IN_A_ROW, DivergenceDetector
 from chargen.training.run import checkpoint_to_return_to, train
 
 PLAY = "To be, or not to be: that is the question. Whether 'tis nobler in the mind to suffer\n"
@@ -54,7 +54,7 @@ class Outcome:
         self._run_dir, self._console = run_dir, console
 
     @property
-    def said(self) -> str:
+    def printed(self) -> str:
         return self._console.file.getvalue()  # type: ignore[attr-defined, no-any-return]
 
     @property
@@ -63,7 +63,7 @@ class Outcome:
             return list(csv.DictReader(stream))
 
 
-def start(config: TrainConfig) -> tuple[Outcome, Callable[[], float]]:
+def prepare_run(config: TrainConfig) -> tuple[Outcome, Callable[[], float]]:
     """The outcome of a run, and a function that does the run."""
     console = Console(file=io.StringIO(), width=200)
     corpus = load_corpus(config.corpus, Path(config.data_dir))
@@ -74,14 +74,14 @@ def start(config: TrainConfig) -> tuple[Outcome, Callable[[], float]]:
 def test_a_text_that_changes_is_learned(tmp_path: Path) -> None:
     """From a play to a program: the loss jumps far above the losses before, and no update is skipped."""
     config = config_for(tmp_path, PLAY * 60 + PROGRAM * 60, max_steps=300, log_every_n_steps=1)
-    outcome, run = start(replace(config, batch_size=1))
+    outcome, run = prepare_run(replace(config, batch_size=1))
     run()
     losses = [float(row["train_nats_per_char"]) for row in outcome.rows if row["train_nats_per_char"]]
     known = losses[200:250]
     mean = statistics.mean(known)
     assert max(losses[250:]) > mean + DEVIATIONS * statistics.mean(abs(loss - mean) for loss in known) + MARGIN
     assert losses[-1] < max(losses[250:]) - MARGIN
-    assert "skipped" not in outcome.said
+    assert "skipped" not in outcome.printed
     assert not any(row["skipped"] for row in outcome.rows)
 
 
@@ -99,13 +99,13 @@ def test_an_unclipped_rnn_explodes_and_is_stopped(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(StackedRNN, "reset_parameters", large)
     config = config_for(tmp_path, PLAY * 100, gradient_clip_val=None)
     config = replace(config, model=replace(config.model, cell="rnn", hidden_size=64), sequence_length=400)
-    outcome, run = start(config)
+    outcome, run = prepare_run(config)
     message = "the run diverges, at update 9 the gradient is not finite: .* 3 rollbacks with half the rate each did not"
     with pytest.raises(UserError, match=f"{message} help: write optimizer.learning_rate=0.002 or trainer.gradient_cl"):
         run()
     assert [row["rollbacks"] for row in outcome.rows if row["rollbacks"]] == ["1", "2", "3"]
-    assert outcome.said.count("back to update 0, with half the learning rate") == MAX_ROLLBACKS
-    assert outcome.said.count("update 0 is skipped: the gradient is not finite") == MAX_ROLLBACKS + 1
+    assert outcome.printed.count("back to update 0, with half the learning rate") == MAX_ROLLBACKS
+    assert outcome.printed.count("update 0 is skipped: the gradient is not finite") == MAX_ROLLBACKS + 1
 
 
 def poison(monkeypatch: pytest.MonkeyPatch, is_poisoned: Callable[[DivergenceDetector, int], bool]) -> None:
@@ -128,10 +128,10 @@ def test_a_rollback_continues_from_the_last_checkpoint_with_half_the_rate(
 ) -> None:
     """The gradients from update 50 on are infinite until the run has returned once."""
     poison(monkeypatch, lambda detector, update: update >= 50 and detector.rollbacks == 0)
-    outcome, run = start(replace(config_for(tmp_path, PLAY * 100), save_every_updates=40))
+    outcome, run = prepare_run(replace(config_for(tmp_path, PLAY * 100), save_every_updates=40))
     run()
-    assert "update 50 is skipped: the gradient is not finite" in outcome.said
-    assert "back to update 4" in outcome.said  # 40, or one after a validation
+    assert "update 50 is skipped: the gradient is not finite" in outcome.printed
+    assert "back to update 4" in outcome.printed  # 40, or one after a validation
     assert yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["optimizer"]["learning_rate"] == 0.02
     saved = torch.load(tmp_path / "run" / "last.ckpt", weights_only=True)
     assert saved["global_step"] == 120
@@ -142,7 +142,7 @@ def test_a_rollback_continues_from_the_last_checkpoint_with_half_the_rate(
         cosine = 0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * (update - 1) / 120))
         halved = 0.5 if update > 49 else 1.0
         assert rate == pytest.approx(0.02 * min(1, update / 6) * cosine * halved, rel=1e-4), update
-    assert len([row for row in rows if row["skipped"]]) == PATIENCE
+    assert len([row for row in rows if row["skipped"]]) == MAX_SKIPPED_IN_A_ROW
     assert [row["update"] for row in rows if row["rollbacks"]] == ["59"]
 
 
@@ -150,18 +150,18 @@ def test_a_run_that_is_told_to_stop_does_not_roll_back(tmp_path: Path, monkeypat
     """The signal comes with the last update of the detector's patience; the run stops all the same."""
 
     def is_poisoned(detector: DivergenceDetector, update: int) -> bool:
-        if detector.streak == PATIENCE - 1:
+        if detector.streak == MAX_SKIPPED_IN_A_ROW - 1:
             signal.raise_signal(signal.SIGTERM)
         return update >= 50
 
     poison(monkeypatch, is_poisoned)
-    outcome, run = start(replace(config_for(tmp_path, PLAY * 100), save_every_updates=40))
+    outcome, run = prepare_run(replace(config_for(tmp_path, PLAY * 100), save_every_updates=40))
     with pytest.raises(SystemExit) as stopped:
         run()
     assert stopped.value.code == 128 + signal.SIGTERM
     message = r"stopped at update 59 and saved as of update 4\d; continue with\n  chargen train resume="
-    assert re.search(message, outcome.said)
-    assert "with half the learning rate" not in outcome.said
+    assert re.search(message, outcome.printed)
+    assert "with half the learning rate" not in outcome.printed
     assert not [row for row in outcome.rows if row["rollbacks"]]
 
 

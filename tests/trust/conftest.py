@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from support.environment import Command, Figure
 from support.forgery import TRACE, remove_previous
+from support.processes import ForkedProcess, nothing
 
 Refused = Callable[..., str]
 
@@ -40,3 +41,20 @@ def refused(chargen: Command, away: Path, figure: Figure) -> Refused:
 def checkpoint(trained: Callable[..., Path]) -> Path:
     """The last checkpoint of a run in the folder `r`, which has no other one to fall back to."""
     return remove_previous(trained("r"))
+
+
+@pytest.fixture
+def start(away: Path) -> Iterator[Callable[..., ForkedProcess]]:
+    """Starts chargen in a process of its own, like `launch`, but without waiting for its imports."""
+    processes = []
+
+    def fork(*words: str, prepare: Callable[[], object] = nothing, **env: str) -> ForkedProcess:
+        processes.append(ForkedProcess(words, prepare, env))
+        return processes[-1]
+
+    yield fork
+    for process in processes:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+        process.stderr.close()

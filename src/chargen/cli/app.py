@@ -1,6 +1,7 @@
 """The commands of chargen, and how their errors are printed.
 
-Commands import what they need when they run: `chargen sample` never loads torch, and `chargen --help` loads nothing.
+Commands import what they need when they run: `chargen sample` loads torch for a `last.ckpt` only, and `chargen --help`
+loads typer alone.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ app.command()(info.info)
 TRACEBACK = "CHARGEN_TRACEBACK"
 """The environment variable that shows the traceback of a user's mistake, too."""
 
-_ENVIRONMENT = frozenset(
+_USER_ERRNOS = frozenset(
     getattr(errno, name)
     for name in (
         *("EACCES", "EPERM", "EROFS", "ENOSPC", "EDQUOT", "EFBIG", "EIO", "ENAMETOOLONG", "ELOOP", "ENOENT"),
@@ -51,11 +52,15 @@ _ENVIRONMENT = frozenset(
     )
     if hasattr(errno, name)
 )
-"""Errors of the file system and the disk, which the user can mend."""
+"""Errors of the file system and the disk, which the user can fix."""
 
 
 def main() -> None:
-    """Run a command and exit: 0, or 2 and one line for a mistake of the user, or 1 and a traceback for a defect."""
+    """Run a command and exit.
+
+    The exit code is 0; 2, after one line, for a mistake of the user; 1, after a traceback, for a defect of chargen; or
+    128 + the number of the signal that has stopped the command.
+    """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
@@ -80,7 +85,7 @@ def main() -> None:
 
 
 def message_of(error: Exception) -> str | None:
-    """Return the line to print for an error that the user can mend; None for a defect of chargen."""
+    """Return the line to print for an error that the user can fix; None for a defect of chargen."""
     if isinstance(error, ArgumentError):
         return f"--{error.name.replace('_', '-')} {error.value}: must be {error.allowed}"
     if isinstance(error, UserError):
@@ -104,7 +109,7 @@ def _message_of_system(error: OSError) -> str | None:
     if error.errno is None:
         return str(error) or None
     file = error.filename
-    if error.errno not in _ENVIRONMENT:
+    if error.errno not in _USER_ERRNOS:
         return None
     own = Path(chargen.__file__).parent
     if isinstance(file, str) and Path(file).is_absolute() and Path(file).is_relative_to(own):

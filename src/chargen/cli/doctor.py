@@ -22,7 +22,7 @@ def doctor(
     texts: Annotated[list[str], typer.Argument(metavar="TEXT...", help="Files, a folder or a 'glob', as for train.")],
     encoding: Annotated[str, typer.Option(help="The encoding of the files.")] = "utf-8",
 ) -> None:
-    """Examine a text before training: what it contains, what looks wrong, and which models fit it."""
+    """Examine a text before training: what it contains, what looks wrong, and what each size of model costs."""
     from rich.progress import Progress
 
     from chargen.corpus.sources import find_files
@@ -78,11 +78,11 @@ def _print_profile(out: Console, profile: TextProfile, files: str) -> None:
 
 
 def _print_sizes(out: Console, vocab_size: int, num_characters: int) -> None:
-    """Print what each size of model costs, and how long a good number of passes over the text takes."""
+    """Print what each size of model costs, and how long the good number of passes over the text takes."""
     from chargen.cli.conf_folder import SIZES, values
     from chargen.config import TrainConfig, parse_model_config
     from chargen.nn.speed import measure_speed
-    from chargen.planning.advice import GOOD_PASSES
+    from chargen.planning.advice import good_passes
     from chargen.planning.size import training_megabytes
     from chargen.trainer_config import format_duration
 
@@ -94,10 +94,11 @@ def _print_sizes(out: Console, vocab_size: int, num_characters: int) -> None:
             f"sequence_length={max(1, num_characters // 2)}"
         )
         return
-    out.print(f"\n  {'size':20}{'parameters':>12}{'memory':>10}{'chars/s':>10}   time for {GOOD_PASSES:.0f} passes")
+    out.print(f"\n  {'size':20}{'parameters':>12}{'memory':>10}{'chars/s':>10}{'passes':>8}   time for as many passes")
     for name in SIZES:
         model = parse_model_config({**values("model", name), "vocab_size": vocab_size})
         speed = measure_speed(model, B, T)
         cost = f"{model.num_parameters:12,}{training_megabytes(model, B, T):7,.0f} MB{speed:10,.0f}"
-        length = f"trainer.max_time={format_duration(GOOD_PASSES * num_characters / speed)}"
-        out.print(f"  {f'model={name}':20}{cost}   {length}")
+        passes = good_passes(num_characters, model.num_parameters)
+        length = f"trainer.max_time={format_duration(passes * num_characters / speed)}"
+        out.print(f"  {f'model={name}':20}{cost}{passes:8.0f}   {length}")

@@ -110,7 +110,7 @@ def _quoted(value: str) -> str:
 
 
 def one_line_of(error: HydraException | OmegaConfBaseException) -> str:
-    """Say in one line what is wrong with the settings: the full key, what was given and what is allowed."""
+    """Return in one line what is wrong with the settings: the full key, what was given and what is allowed."""
     cause = error
     while isinstance(cause.__cause__, (HydraException, OmegaConfBaseException)):
         cause = cause.__cause__

@@ -58,9 +58,8 @@ def resumed_run(given: TrainConfig, keys: Iterable[str]) -> ResumedRun:
     config = config.with_changes(given, changed)
     if "data_dir" not in changed:
         config = with_known_data_dir(config)
-    if (
-        config.logger not in (None, "tensorboard") and "logger" not in changed
-    ):  # which would send the run's numbers away
+    # Do not send metrics to an external service because a file says so.
+    if config.logger not in (None, "tensorboard") and "logger" not in changed:
         warn(f"the run was logged by {config.logger}: write logger={config.logger} to log there again")
         config = replace(config, logger=None)
     config = replace(config, resume=str(checkpoint.file), run_dir=str(checkpoint.file.parent))

@@ -39,7 +39,8 @@ def sample(
     seed: Annotated[Optional[int], typer.Option(help="The same seed writes the same text.")] = None,
     num_samples: Annotated[int, typer.Option(help="How many samples to write, side by side.")] = 1,
     precision: Annotated[
-        Literal["float32", "int8"], typer.Option(help="Of the weights: int8 is faster and predicts a little worse.")
+        Literal["float32", "int8"],
+        typer.Option(help="Precision of the weights: int8 is faster and predicts a little worse."),
     ] = "float32",
     novelty: Annotated[
         bool, typer.Option("--novelty", help="Report how much of each sample is copied from the training text.")
@@ -52,7 +53,7 @@ def sample(
         Literal["skip", "error"], typer.Option(help="What to do with characters of the prompt the model does not know.")
     ] = "skip",
 ) -> None:
-    """Write text in the manner of the training text. Characters appear as they are written."""
+    """Write text in the manner of the training text. The output is streamed."""
     from chargen.sampling.generator import TextGenerator
     from chargen.sampling.params import SamplingParams
     from chargen.storage.run_folder import load_model

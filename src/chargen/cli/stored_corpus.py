@@ -1,4 +1,7 @@
-"""The corpus that the files of a run name. Anyone may have written these files, so little is done on their word."""
+"""The corpus that the files of a run name.
+
+Anyone may have written these files, so the URLs and folders in them are not trusted.
+"""
 
 from __future__ import annotations
 

@@ -140,11 +140,19 @@ def train_run(config: TrainConfig, program: str, resumed: ResumedRun | None) -> 
         f"the last {len(corpus.validation) - 1:,} are held out"
     )
     with console.status("loading torch and lightning") if console.is_terminal else contextlib.nullcontext():
-        from chargen.training.run import Resume, train
+        from chargen.training.run import train
     with folder_lock(run_dir):
         _require_free(run_dir, config)
-        resume = Resume(resumed.checkpoint, resumed.has_new_length) if resumed is not None else None
-        return train(config, corpus, console=console, program=program, resume=resume)
+        if resumed is None:
+            return train(config, corpus, console=console, program=program)
+        return train(
+            config,
+            corpus,
+            console=console,
+            program=program,
+            checkpoint=resumed.checkpoint,
+            new_length=resumed.has_new_length,
+        )
 
 
 def _require_free(run_dir: Path, config: TrainConfig) -> None:

@@ -30,7 +30,7 @@ def train_help() -> str:
 Learn to write from a text. TEXT is a file, several, a folder or a 'glob' of .txt, .md, .jsonl
 (also .gz); without one, the articles of the Python language reference.
 
-  chargen train                                    three minutes on the embedded corpus
+  chargen train                                    three minutes on the Python language reference
   chargen train my.txt trainer.max_time=00:00:10:00
   chargen train articles/ model=small model.cell=lstm
   chargen train corpus=tinyshakespeare trainer.max_epochs=3

@@ -27,8 +27,7 @@ product. The three cells here satisfy this; for the GRU it means that the reset 
 the GRU as Cho et al. (2014) published it, with U (r * h), and the minimal gated unit of Zhou et al. (2016), with
 U (f * h). The variants of both that apply the gate after the product do fit.
 
-To add a cell, add its `CellType` to `chargen/cell_types.py` and its three functions to `CELLS`. The tests then check
-its derivative.
+CONTRIBUTING.md lists the steps that add a cell. The tests check its derivative.
 
 Gate order and biases are those of `torch.nn`, so that weights can be exchanged in both directions.
 

@@ -1,7 +1,8 @@
 """How many passes are good for a text and a model, what to drop meanwhile, and what to type instead.
 
 The number of passes that is good depends on how much a model can remember of each character. Twelve passes were
-measured to be good with 0.9 parameters for each of a million characters (docs/LOG.md, "How often a text is read"). A
+measured to be good for a model with 0.9 million parameters and a text of one million characters (docs/LOG.md, "How
+often a text is read"). A
 text that is read much more often than that is learned better if some recurrent weights are dropped in every window
 ("An hour, and dropped weights"). The bounds below are drawn around these measurements.
 """
@@ -52,7 +53,7 @@ def weight_dropout(num_passes: float, num_characters: int, num_parameters: int) 
 
 
 def advice(updates: int, text: TrainingText, *, seconds: float | None = None, dropped: float = 0.0) -> str:
-    """Say how often a text will be read, and what to change if that is too often or too seldom.
+    """Return how often a text will be read, and what to change if that is too often or too seldom.
 
     Args:
         updates: of the whole run.

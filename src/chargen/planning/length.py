@@ -35,12 +35,14 @@ class RunLength:
         return None if self.max_updates else self.max_seconds
 
     def __str__(self) -> str:
-        return f"{self.max_updates:,} updates" if self.max_updates else clock_time(self.max_seconds or 0)
+        limits = [f"{self.max_updates:,} updates"] if self.max_updates else []
+        limits += [clock_time(self.max_seconds)] if self.max_seconds else []
+        return " or ".join(limits)
 
 
 @dataclass(frozen=True)
 class RunPlan:
-    """What the settings of a run mean for its text.
+    """The numbers that follow from the settings of a run and the size of its text.
 
     Attributes:
         config: the settings.
@@ -82,7 +84,7 @@ class RunPlan:
         return RunLength(parse_duration(max_time) if max_time is not None else None, min(limits, default=None))
 
     def advice(self, updates: int) -> str:
-        """Say how often a run of this many updates reads its text, and what to change if that does not fit."""
+        """Return how often a run of this many updates reads its text, and what to change if that does not fit."""
         return advice(
             updates, self.training_text, seconds=self.length.seconds_if_timed,
             dropped=self.config.model.weight_dropout or 0.0,

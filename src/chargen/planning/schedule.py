@@ -64,13 +64,15 @@ class TimeBudget:
     def __init__(self, max_seconds: float, max_updates: int | None = None) -> None:
         self.max_seconds = max_seconds
         self.max_updates = max_updates
-        self._validation_seconds = 0.0
+        self._validation_seconds = 0.0  # since the start
+        self._start = 0.0
         self._since = (0, 0.0)  # updates, and seconds without validation, at the last measurement
-        self._next = 0.01  # fraction of the time at which to measure again; the first updates are slow
+        self._next = 0.01  # fraction of the time at which to measure again
+        self._is_warm = False  # the first updates after a start are slow
 
     def start(self, update: int, elapsed: float) -> None:
         """Begin to measure at an update, after `elapsed` seconds of the run."""
-        self._since = (update, elapsed)
+        self._since, self._start, self._is_warm = (update, elapsed), elapsed, False
         self._next = elapsed / self.max_seconds + 0.01
 
     def add_validation(self, seconds: float) -> None:
@@ -81,20 +83,20 @@ class TimeBudget:
         """Tell whether it is time to measure."""
         return elapsed >= self._next * self.max_seconds
 
-    def measure(self, update: int, elapsed: float) -> int | None:
+    def estimate_total(self, update: int, elapsed: float) -> int | None:
         """Estimate the number of updates of the whole run, after `update` updates and `elapsed` seconds.
 
         Returns:
             None if too little has been measured.
         """
-        is_warm = self._next >= 0.1
+        is_warm, self._is_warm = self._is_warm, True
         training = elapsed - self._validation_seconds
         updates, seconds = update - self._since[0], training - self._since[1]
         self._since = (update, training)
         self._next = math.floor(10 * elapsed / self.max_seconds + 1) / 10
         if not is_warm or updates < 1 or seconds <= 0:
             return None
-        share = self._validation_seconds / elapsed
+        share = self._validation_seconds / (elapsed - self._start)
         total = update + updates_that_fit(self.max_seconds - elapsed, seconds / updates, share)
         return min(total, self.max_updates or total)
 

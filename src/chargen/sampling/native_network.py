@@ -16,8 +16,7 @@ import numpy as np
 from chargen import native
 from chargen.errors import FileError
 from chargen.sampling.params import SamplingParams
-from chargen.sampling.session import BANNED, Seed, check_read, check_step, new_session
-from chargen.sampling.session import Session as Session
+from chargen.sampling.session import BANNED, Seed, Session, check_read, check_step, new_session
 from chargen.sampling.weights import Precision, input_table, layer_weights, quantize
 from chargen.storage.model_file import ModelFile
 

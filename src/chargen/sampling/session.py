@@ -42,8 +42,8 @@ class Session:
         max_length: how many ids to write at most; None for no limit.
         banned: ids that are never written, int64.
         stop: the id that ends the text; None for none.
-        state: (P, H) float32, the state behind the last id.
-        logits: (V,) float32, of the next id.
+        state: (P, H) float32, the state behind the last id; undefined once the text has ended.
+        logits: (V,) float32, of the next id; undefined once the text has ended.
         num_written: how many ids have been written.
         finish_reason: `stop` or `length` once the text has ended.
         closed: whether `Network.close` has released the session.

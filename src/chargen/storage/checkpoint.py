@@ -163,7 +163,7 @@ class Checkpoint:
 
     @property
     def metadata(self) -> dict[str, Any]:
-        """What the run's files say about it: settings, corpus, versions, `start_id`."""
+        """What each file of the run stores about it: settings, corpus, versions, `start_id`."""
         return dict(self.content["hyper_parameters"]["metadata"])
 
     @property

@@ -23,7 +23,7 @@ def folder_lock(folder: Path, *, wait: bool = False, say: Callable[[str], None] 
     Raises:
         FileError: another process holds the lock, and `wait` is false.
     """
-    import socket  # imported late, both: `chargen sample` takes no lock
+    import socket  # both imported late: `chargen sample` starts without them
 
     from filelock import FileLock, Timeout
 

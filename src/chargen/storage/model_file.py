@@ -138,7 +138,10 @@ class ModelFile:
                 if header.get("format") != FORMAT:
                     raise FileError(f"{path} was written by another program: give a model.safetensors of chargen")
                 if header.get("format_version") not in ("2", str(FORMAT_VERSION)):
-                    raise FileError(f"{path} was written by another version of chargen: pip install -U chargen")
+                    raise FileError(
+                        f"{path} was written by another version of chargen: update this one (pip install -U chargen), "
+                        "or train again"
+                    )
                 arrays = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118  # not a mapping
         except (SafetensorError, AttributeError, TypeError) as error:  # the last two for types numpy does not have
             raise FileError(f"{path} is truncated or not a safetensors file ({error}): give another one") from None
@@ -197,7 +200,7 @@ def checked_model_config(config: Any, path: Path) -> ModelConfig:
 
 
 def _damaged(path: Path) -> FileError:
-    return FileError(f"{path} is damaged or forged: its settings and weights do not fit together")
+    return FileError(f"{path} is damaged or forged: its settings, metadata and weights do not fit together")
 
 
 def _from_format_2(header: Mapping[str, str]) -> tuple[Any, Any, Any]:

@@ -1,4 +1,4 @@
-"""Read tensors and plain data from a checkpoint that anyone may have written: nothing else, and nothing larger."""
+"""Read tensors and plain data from a checkpoint that anyone may have written, and refuse everything else."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ MAX_PARTS = 1_000_000
 def load_plain(file: Path) -> dict[str, Any]:
     """Read a file of `torch.save` that holds tensors and plain data.
 
-    Python's zipfile copies the members into a new archive, which torch reads: the file then has one reading only, even
-    if it was made so that two programs read it differently.
+    Python's zipfile copies the members into a new archive, which torch reads, so that the two zip readers cannot see
+    different members.
 
     Raises:
         Exception: any error that torch or zipfile raise for a file that is something else.

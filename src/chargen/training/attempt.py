@@ -45,7 +45,7 @@ class RunContext:
     Attributes:
         config: the settings.
         corpus: what to learn from.
-        metadata: what the run's files say about it, as plain data.
+        metadata: what each file of the run stores about it, as plain data.
         console: where to show the run.
         program: what the user types to start chargen.
         loggers: loggers besides `metrics.csv`.
@@ -65,7 +65,7 @@ class RunContext:
 
     @property
     def plan(self) -> RunPlan:
-        """What the settings mean for this text."""
+        """The numbers that follow from the settings and the size of the text."""
         return RunPlan(self.config, len(self.corpus.train), self.corpus.tokenizer.vocab_size)
 
 

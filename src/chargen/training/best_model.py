@@ -18,8 +18,8 @@ from chargen.sampling.generator import TextGenerator
 from chargen.storage.atomic import open_no_follow
 from chargen.storage.model_file import ESTIMATE, ModelFile
 from chargen.storage.run_folder import MODEL, SAMPLES
-from chargen.training.checkpoints import module_of, reason_not_written
-from chargen.training.module import VALIDATION_SCORE, CharLanguageModel
+from chargen.training.checkpoints import try_to_write
+from chargen.training.module import VALIDATION_SCORE, CharLanguageModel, module_of
 
 
 def estimate_of(file: Path, module: CharLanguageModel) -> float:
@@ -103,7 +103,7 @@ class BestModelWriter(Callback):
     def _write(self) -> None:
         if self._unwritten is not None:
             file, model = self.run_dir / MODEL, self._unwritten
-            self.error = reason_not_written(lambda: model.save(file), file, self.say)
+            self.error = try_to_write(lambda: model.save(file), file, self.say)
             if not self.error:
                 self._unwritten, self._written = None, self.best
 

@@ -16,14 +16,7 @@ from lightning.pytorch.callbacks import Checkpoint as CheckpointCallback
 from chargen.storage.checkpoint import Checkpoint, write_checkpoint
 from chargen.storage.plain_data import load_plain
 from chargen.training.divergence import Diverged
-from chargen.training.module import CharLanguageModel
-
-
-def module_of(trainer: Trainer) -> CharLanguageModel:
-    """Return the module of a trainer with its own type."""
-    module = trainer.lightning_module
-    assert isinstance(module, CharLanguageModel)
-    return module
+from chargen.training.module import module_of
 
 
 class CheckpointWriter(CheckpointCallback):
@@ -90,14 +83,14 @@ class CheckpointWriter(CheckpointCallback):
             raise Diverged(
                 update, "the weights are not finite", loss=math.nan, norm=math.nan, learning_rate=module.learning_rate
             )
-        self.error = reason_not_written(lambda: trainer.save_checkpoint(self.path), self.path, self.say)
+        self.error = try_to_write(lambda: trainer.save_checkpoint(self.path), self.path, self.say)
         self._saved_at = time.monotonic()
         if not self.error:
             self.saved_update, self.has_saved = update, True
 
 
-def reason_not_written(write: Callable[[], None], file: Path, say: Callable[[str], None]) -> str:
-    """Write a file; if the disk does not take it, say so and return the reason. Return "" otherwise."""
+def try_to_write(write: Callable[[], None], file: Path, say: Callable[[str], None]) -> str:
+    """Write a file. Return "", or, if the disk does not take it, print and return the reason."""
     try:
         write()
     except OSError as error:

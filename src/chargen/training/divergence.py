@@ -3,8 +3,8 @@
 An update is skipped if its loss or its gradient is not finite, or if the model has lost what it had learned. A loss far
 above the losses before it does not prove that: the text may have turned from a play into a program, which the model
 should learn. The model therefore reads a window again that it has read well before. If it reads that window badly too,
-the weights are broken, and no further update will repair them: after `PATIENCE` skipped updates in a row, the run
-returns to its last checkpoint (a rollback).
+the weights are broken, and no further update will repair them: after `MAX_SKIPPED_IN_A_ROW` skipped updates in a row,
+the run returns to its last checkpoint (a rollback).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-PATIENCE = 10
+MAX_SKIPPED_IN_A_ROW = 10
 """Skipped updates in a row before a run returns to its last checkpoint."""
 
 MAX_ROLLBACKS = 3
@@ -26,11 +26,14 @@ MARGIN = 0.5
 DEVIATIONS = 6.0
 """Mean absolute deviations of the losses: a loss within this many of the mean is never far above it."""
 
-SETTLED = 20
+MIN_LOSSES = 20
 """Losses that have to be known before one of them can be far above the others."""
 
-MEMORY = 100
-"""Losses over which the running mean reaches back, and updates after which another window is kept."""
+AVERAGED_LOSSES = 100
+"""Losses over which the running mean reaches back."""
+
+MAX_WINDOW_AGE = 100
+"""Updates after which another window is kept."""
 
 
 class Diverged(Exception):
@@ -59,7 +62,7 @@ class DivergenceDetector:
     Attributes:
         mean: running mean of the losses, nats per character.
         deviation: running mean of the absolute deviation of a loss from that mean.
-        num_losses: how many losses went into both, up to `MEMORY`.
+        num_losses: how many losses went into both, up to `AVERAGED_LOSSES`.
         streak: skipped updates in a row.
         rollbacks: how often the run has returned to a checkpoint.
         window: a window that was read well, and the state before it, as the caller passed them.
@@ -82,7 +85,7 @@ class DivergenceDetector:
         return 0.5**self.rollbacks
 
     def observe(self, loss: float, norm: float, window: Any, reread: Callable[[Any], float]) -> str:
-        """Say why an update has to be skipped, or return "" and learn from its loss.
+        """Return why an update has to be skipped, or "" after learning from its loss.
 
         Args:
             loss: of the update's windows, nats per character.
@@ -95,7 +98,7 @@ class DivergenceDetector:
             reason = "the loss is not finite"
         elif not math.isfinite(norm):
             reason = "the gradient is not finite"
-        elif self.num_losses >= SETTLED and loss > self._far_above(self.mean):
+        elif self.num_losses >= MIN_LOSSES and loss > self._far_above(self.mean):
             if not reread(self.window) < self._far_above(self.window_loss):
                 reason = "the model has lost what it had learned"
             else:
@@ -111,11 +114,11 @@ class DivergenceDetector:
         return loss + max(MARGIN, DEVIATIONS * self.deviation)
 
     def _learn(self, loss: float, window: Any) -> None:
-        self.num_losses = min(self.num_losses + 1, MEMORY)
+        self.num_losses = min(self.num_losses + 1, AVERAGED_LOSSES)
         weight = 1 / self.num_losses
         distance = abs(loss - self.mean) if self.num_losses > 1 else 0.0
         self.deviation += weight * (distance - self.deviation)
         self.mean += weight * (loss - self.mean)
         self.window_age += 1
-        if self.num_losses == 1 or self.window_age >= MEMORY:
+        if self.num_losses == 1 or self.window_age >= MAX_WINDOW_AGE:
             self.window, self.window_loss, self.window_age = window, loss, 0

@@ -19,7 +19,7 @@ from dataclasses import asdict
 from typing import Any, NamedTuple
 
 import torch
-from lightning.pytorch import LightningModule
+from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
 from chargen.config import OptimizerConfig, parse_model_config
@@ -28,7 +28,7 @@ from chargen.nn.model import CharRNN, States, detached
 from chargen.planning.schedule import Schedule, learning_rate
 from chargen.schema import parse
 from chargen.storage.checkpoint import TrainingState
-from chargen.training.divergence import PATIENCE, Diverged, DivergenceDetector
+from chargen.training.divergence import MAX_SKIPPED_IN_A_ROW, Diverged, DivergenceDetector
 from chargen.training.restore import (
     generator_states,
     require_fitting_detector,
@@ -78,7 +78,7 @@ class CharLanguageModel(LightningModule):
         model: the fields of `ModelConfig`.
         optimizer: the fields of `OptimizerConfig`.
         tokenizer: the tokenizer's JSON, so that a checkpoint is complete.
-        metadata: the settings of the run and what its files say about it.
+        metadata: what each file of the run stores about it: settings, corpus, versions.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class CharLanguageModel(LightningModule):
         self._generators: dict[str, Any] | None = None  # of a checkpoint, until training starts
         self._windows: list[ReadWindow] = []  # of the present update
         self._skipped: list[SkippedUpdate] = []  # since the last `take_skipped`
-        self._sums: dict[str, tuple[Tensor, int]] = {}  # and their numbers, since the last `take_means`
+        self._sums: dict[str, tuple[Tensor, int]] = {}  # sum and count of each metric since the last `take_means`
         self._validation: tuple[States | None, Tensor, int] = (None, torch.zeros(()), 0)
 
     def start_run(
@@ -220,7 +220,7 @@ class CharLanguageModel(LightningModule):
         self.carry = carry
         loss, size = float(self._over_processes(mean)), float(norm)
         self._skipped.append(SkippedUpdate(self.global_step, reason, loss, size))
-        if self.detector.streak >= PATIENCE:
+        if self.detector.streak >= MAX_SKIPPED_IN_A_ROW:
             raise Diverged(self.global_step, reason, loss=loss, norm=size, learning_rate=self.learning_rate)
 
     @torch.no_grad()
@@ -335,6 +335,13 @@ class CharLanguageModel(LightningModule):
             return None
         rank, num_ranks = self.trainer.global_rank, self.trainer.world_size
         return _map_states(carry, lambda part: part.chunk(num_ranks)[rank].to(self.device))
+
+
+def module_of(trainer: Trainer) -> CharLanguageModel:
+    """Return the module of a trainer with its own type."""
+    module = trainer.lightning_module
+    assert isinstance(module, CharLanguageModel)
+    return module
 
 
 def _map_states(states: States, change: Callable[[Tensor], Tensor]) -> States:

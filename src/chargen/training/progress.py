@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
 from chargen.planning.length import clock_time
-from chargen.training.checkpoints import module_of
+from chargen.training.module import module_of
 
 BAR_SECONDS = 0.25
 """Seconds between two updates of the progress bar."""

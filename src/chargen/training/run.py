@@ -6,7 +6,7 @@ import json
 import math
 import platform
 import shlex
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,21 +35,14 @@ from chargen.training.summary import Outcome, finish
 from chargen.training.windows import Lanes, TextDataModule
 
 
-@dataclass(frozen=True)
-class Resume:
-    """A run to continue.
-
-    Attributes:
-        checkpoint: where it stands.
-        new_length: whether the user has given it another length.
-    """
-
-    checkpoint: Checkpoint
-    new_length: bool = False
-
-
 def train(
-    config: TrainConfig, corpus: Corpus, *, console: Console, program: str, resume: Resume | None = None
+    config: TrainConfig,
+    corpus: Corpus,
+    *,
+    console: Console,
+    program: str,
+    checkpoint: Checkpoint | None = None,
+    new_length: bool = False,
 ) -> float:
     """Train a model and write the folder of the run.
 
@@ -58,7 +51,8 @@ def train(
         corpus: what to learn from.
         console: where to show the run.
         program: what the user types to start chargen.
-        resume: the run to continue; None to begin one.
+        checkpoint: where a run continues; None to begin one.
+        new_length: whether the user has given a resumed run another length.
 
     Returns:
         The held-out score of the best weights, nats per character by protocol B.
@@ -67,8 +61,8 @@ def train(
         UserError: the settings do not fit the corpus, the machine or the checkpoint, or the run diverges.
         SystemExit: a signal has stopped the run, which has been saved; the code is 128 + the signal.
     """
-    if resume is not None:
-        _require_same_model(resume.checkpoint, config, corpus)
+    if checkpoint is not None:
+        _require_same_model(checkpoint, config, corpus)
     Lanes(corpus.train, config.batch_size, config.sequence_length)  # raises if the text is too short
     require_memory(config, corpus.tokenizer.vocab_size)
     config = _with_weight_dropout(config, corpus, console)
@@ -76,21 +70,20 @@ def train(
     loggers = [extra_logger(config.logger, run_dir)] if config.logger is not None else []
     context = RunContext(config, corpus, _metadata(config, corpus), console, program, loggers)
     length = context.plan.length
-    is_over = resume is not None and _is_over(resume, length.max_updates)
-    if resume is not None and is_over:
-        _require_unfinished(run_dir, resume.checkpoint)
+    is_complete = checkpoint is not None and _is_complete(checkpoint, length.max_updates, new_length)
+    if checkpoint is not None and is_complete:
+        _require_no_summary(run_dir, checkpoint)
 
     data = TextDataModule(corpus, config.batch_size, config.sequence_length)
-    checkpoint, new_length = (resume.checkpoint, resume.new_length) if resume is not None else (None, False)
     attempt = Attempt(context, Start(checkpoint, length.max_seconds, new_length=new_length))
-    _write_settings(context, is_new=resume is None)
+    _write_settings(context, is_new=checkpoint is None)
     console.print(
         f"model {config.model.cell} {config.model.num_layers} x {config.model.hidden_size}: "
         f"{attempt.num_parameters:,} parameters; {length}, {torch.get_num_threads()} threads; into {run_dir}"
     )
-    if length.max_updates and resume is None:
+    if length.max_updates and checkpoint is None:
         console.print(f"{length.max_updates:,} updates are {context.plan.advice(length.max_updates)}")
-    if checkpoint is not None and is_over:
+    if checkpoint is not None and is_complete:
         outcome = Outcome(checkpoint.update, checkpoint.seconds)
         _validate_last(attempt.module, data, checkpoint, run_dir)
     else:
@@ -155,7 +148,7 @@ def _with_weight_dropout(config: TrainConfig, corpus: Corpus, console: Console) 
 
 
 def _metadata(config: TrainConfig, corpus: Corpus) -> dict[str, Any]:
-    """Return what the run's files say about it, as plain data."""
+    """Return what each file of the run stores about it, as plain data: settings, corpus, versions, `start_id`."""
     return {
         "config": config.to_plain(),
         "corpus": {
@@ -186,20 +179,20 @@ def _write_settings(context: RunContext, *, is_new: bool) -> None:
     write_text(context.run_dir / TOKENIZER, context.corpus.tokenizer.to_json())
 
 
-# ----------------------------------------------------------------------------- a run that is over
+# ----------------------------------------------------------------------------- a run whose last update is done
 
 
-def _is_over(resume: Resume, max_updates: int | None) -> bool:
+def _is_complete(checkpoint: Checkpoint, max_updates: int | None, new_length: bool) -> bool:
     """Tell whether the checkpoint is of the run's last update."""
-    total = max_updates if resume.new_length else max_updates or resume.checkpoint.total_updates
-    return total is not None and resume.checkpoint.update >= total
+    total = max_updates if new_length else max_updates or checkpoint.total_updates
+    return total is not None and checkpoint.update >= total
 
 
-def _require_unfinished(run_dir: Path, checkpoint: Checkpoint) -> None:
-    """Refuse to continue a finished run without a new length. One stopped after its last update is not finished.
+def _require_no_summary(run_dir: Path, checkpoint: Checkpoint) -> None:
+    """Refuse to continue a run that has written its summary. A run stopped right after its last update has not.
 
     Raises:
-        UserError: the run is finished.
+        UserError: the run has a summary of its last update.
     """
     done = checkpoint.update
     try:
@@ -216,7 +209,7 @@ def _require_unfinished(run_dir: Path, checkpoint: Checkpoint) -> None:
 
 @torch.no_grad()
 def _validate_last(module: CharLanguageModel, data: TextDataModule, checkpoint: Checkpoint, run_dir: Path) -> None:
-    """Do the validation that a run has missed which was stopped after its last update."""
+    """Run the final validation of a run that was stopped right after its last update."""
     module.load_state_dict(checkpoint.state_dict)
     module.eval()
     module.on_validation_epoch_start()
@@ -286,7 +279,7 @@ def _fit_with_rollbacks(attempt: Attempt, data: TextDataModule) -> Attempt:
 
 
 def _next_attempt(attempt: Attempt, checkpoint: Checkpoint | None, rollbacks: int) -> Attempt:
-    """Start again from a checkpoint. The time since then is lost, and counts as time of the run."""
+    """Start again from a checkpoint. The training since then is discarded, but counts against the time limit."""
     lost = attempt.clock.time_elapsed() - (checkpoint.seconds if checkpoint is not None else 0.0)
     limit = attempt.start.max_seconds
     max_seconds = max(1.0, limit - lost) if limit else None

@@ -11,7 +11,7 @@ from lightning.pytorch.callbacks import Timer
 
 from chargen.planning.length import RunLength, clock_time
 from chargen.planning.schedule import TimeBudget
-from chargen.training.checkpoints import module_of
+from chargen.training.module import module_of
 
 
 class RunLengthCallback(Callback):
@@ -48,7 +48,7 @@ class RunLengthCallback(Callback):
         """Correct the number of updates when it is time, and stop after the last one."""
         module, budget = module_of(trainer), self._budget
         if budget is not None and budget.is_due(self.clock.time_elapsed()):
-            total = budget.measure(trainer.global_step, self.clock.time_elapsed())
+            total = budget.estimate_total(trainer.global_step, self.clock.time_elapsed())
             if total is not None:
                 if module.schedule.total_updates is None:
                     self.say(f"about {total:,} updates fit into {clock_time(budget.max_seconds)}: {self.advise(total)}")
