@@ -108,14 +108,14 @@ def _server() -> multiprocessing.context.ForkServerContext:
     """Return the context whose server has imported chargen, with one thread."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)
-    before = os.environ.get("OMP_NUM_THREADS")
-    os.environ["OMP_NUM_THREADS"] = "1"
+    before = dict(os.environ)
+    # Threads that wait actively for long would take the processor from those for which they wait.
+    os.environ.update(OMP_NUM_THREADS="1", GOMP_SPINCOUNT="1000")
     try:
         forkserver.ensure_running()
     finally:
-        del os.environ["OMP_NUM_THREADS"]
-        if before is not None:
-            os.environ["OMP_NUM_THREADS"] = before
+        os.environ.clear()
+        os.environ.update(before)
     return context
 
 

@@ -65,7 +65,7 @@ def make_model_file(version: int = 3) -> bytes:
 
 def _header_to_format_2(header: dict[str, str]) -> None:
     header["settings"], metadata = header.pop("config"), json.loads(header.pop("metadata"))
-    header["notes"] = json.dumps({**metadata, "first_id": metadata.pop("start_id")})
+    header["notes"] = json.dumps({"first_id": metadata.pop("start_id"), **metadata})
     header["format_version"] = "2"
     del header["parts"]
 
@@ -125,7 +125,7 @@ def make_checkpoint_content(version: int = FORMAT_VERSION) -> dict[str, Any]:
 def _content_in_format_2(content: dict[str, Any]) -> dict[str, Any]:
     hyper, stored = dict(content["hyper_parameters"]), dict(content["chargen"])
     metadata = dict(hyper.pop("metadata"))
-    hyper["run"] = {**metadata, "first_id": metadata.pop("start_id")}
+    hyper["run"] = {"first_id": metadata.pop("start_id"), **metadata}
     schedule, detector = dict(stored.pop("schedule")), dict(stored.pop("detector"))
     names = {"num_losses": "known", "rollbacks": "returns", "window": "kept", "window_loss": "kept_loss"}
     stored["plan"] = {"total": schedule.pop("total_updates"), **schedule}

@@ -144,13 +144,11 @@ OPTIONS = (
 )
 """Options of the optimizer, and others that decide what is learned."""
 
-SLOW_UPDATES = ("trainer.precision=64-true", "trainer.accumulate_grad_batches=3")
-
 
 def combination(number: int, cell: str, kernels: str, threads: str) -> tuple[tuple[str, ...], str, str]:
     """Return settings with one of the options; long enough for two kills, and no longer."""
     options = OPTIONS[number % len(OPTIONS)]
-    updates = 300 if kernels == "off" or set(SLOW_UPDATES) & set(options) else 600
+    updates = 150 if kernels == "off" or "trainer.precision=64-true" in options else 600
     return (f"trainer.max_steps={updates}", f"model.cell={cell}", *options), kernels, threads
 
 
@@ -384,7 +382,10 @@ def test_a_folder_that_is_read_only(chargen: Command, away: Path, small_disk: Pa
 
 
 def test_a_reader_that_goes_away(start: Start, away: Path) -> None:
-    """As in `chargen train | head -1`: the run saves, ends without a message, and can be continued."""
+    """As in `chargen train | head -1`: the run saves, ends without a message, and can be continued.
+
+    It notices that the reader has gone when it prints the score of a validation.
+    """
     (away / "t.txt").write_text(TEXT, encoding="utf-8")
     words = ("t.txt", "model=tiny", "sequence_length=16", "run_dir=r", "trainer.max_steps=1000000")
     run = start("train", *words, "trainer.val_check_interval=50", "trainer.limit_val_batches=1")

@@ -247,7 +247,11 @@ def build_trainer(
 
 @contextlib.contextmanager
 def _stop_signals(checkpoints: CheckpointWriter) -> Iterator[None]:
-    """Let SIGINT and SIGTERM stop the run after the present update, and a second SIGINT at once."""
+    """Let SIGINT and SIGTERM stop the run after the present update, and a second SIGINT at once.
+
+    Lightning adds a handler of SIGTERM that ends the run after a validation without a checkpoint. It is replaced when
+    training starts.
+    """
 
     def stop(signum: int, frame: FrameType | None) -> None:
         if checkpoints.stop_signal is None:
@@ -256,6 +260,7 @@ def _stop_signals(checkpoints: CheckpointWriter) -> Iterator[None]:
             raise KeyboardInterrupt
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    checkpoints.before_training = lambda: signal.signal(signal.SIGTERM, stop)
     try:
         yield
     finally:

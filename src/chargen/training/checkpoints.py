@@ -44,12 +44,14 @@ class CheckpointWriter(CheckpointCallback):
         self.say = say
         self.error = ""  # why the last checkpoint could not be written
         self.stop_signal: int | None = None
+        self.before_training: Callable[[], object] = lambda: None  # called when training starts
         self.has_saved = False
         self.saved_update = self._update = 0
         self._saved_at = -math.inf
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         """Start the clock with the first update."""
+        self.before_training()
         self._saved_at, self.saved_update = time.monotonic(), trainer.global_step
         self._update = trainer.global_step
 
