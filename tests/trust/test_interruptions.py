@@ -105,7 +105,7 @@ def kill_repeatedly(
         run = start("train", *(("resume=killed",) if last.exists() else (*words, "run_dir=killed")), **env)
         if left % 3:
             wait_until(is_saved, run)
-            time.sleep(chance.uniform(0, 0.05))
+            time.sleep(chance.uniform(0, 0.03))
         else:
             time.sleep(chance.uniform(0, kills.loading))
         assert run.poll() is None, "it came to its end before it could be killed"
@@ -123,7 +123,8 @@ def kill_repeatedly(
 
 
 def test_killed_three_times(start: Start, away: Path, figure: Figure) -> None:
-    kill_repeatedly(start, away, Kills(3, loading=0.4), (*SETTINGS, "trainer.max_steps=800"))
+    words = (*SETTINGS, "model.hidden_size=48", "trainer.max_steps=800")
+    kill_repeatedly(start, away, Kills(3, loading=0.4), words)
     figure("kills survived", 3)
 
 
