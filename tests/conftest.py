@@ -27,8 +27,9 @@ from support.hosts import Host
 
 from chargen import native
 
-settings.register_profile("default", deadline=None)  # a busy machine is no finding
-settings.register_profile("ci", settings.get_profile("default"), derandomize=True)  # CI repeats the same examples; elsewhere each run tries new ones
+settings.register_profile("default", deadline=None)  # a test may be slow on a busy machine
+# CI repeats the same examples; elsewhere each run tries new ones.
+settings.register_profile("ci", settings.get_profile("default"), derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "default")
 
 FIGURES: Counter[str] = Counter()

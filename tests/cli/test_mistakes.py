@@ -113,7 +113,8 @@ RUNS = [
         ["train", "t.txt", *TINY, "trainer.val_check_interval=1000", "trainer.check_val_every_n_epoch=1"],
         "trainer: `val_check_interval` (1000) must be less than or equal to the number of the training batches",
     ),
-    (["train", "--resolve"], "--resolve: it changes what --cfg shows"),
+    (["train", "--resolve"], "The --resolve flag can only be used in conjunction with --cfg"),
+    (["train", "model=null"], "Config group override must be a string or a list. Got NoneType"),
 ]
 """Mistakes in settings that are found through the command line, some of them only after the text was read."""
 

@@ -36,9 +36,6 @@ def hydra_arguments(words: Sequence[str]) -> list[str]:
         ConfigError: a word is none of these.
         TextError: a bare path does not exist.
     """
-    options = {word.partition("=")[0] for word in words}
-    if "--resolve" in options and not options & {"--cfg", "-c"}:
-        raise ConfigError("--resolve: it changes what --cfg shows; write --cfg job --resolve")
     spelled: list[str] = []
     paths = []
     for word, before in zip(words, ("", *words), strict=False):

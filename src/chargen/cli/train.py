@@ -45,6 +45,10 @@ def train(context: typer.Context) -> None:
         hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name="train")(runs.job)()
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(one_line_of(error)) from error
+    except ValueError as error:  # Hydra raises it for some settings
+        if runs.is_composing:
+            raise ConfigError(str(error)) from error
+        raise
     runs.report()
 
 
@@ -56,11 +60,13 @@ class _Runs:
         program: what the user types to start chargen.
         results: score, folder and overrides of each finished run.
         mistakes: errors of the user, kept from Hydra, which would print a page about each.
+        is_composing: whether Hydra composes settings, and no run is in progress.
     """
 
     program: str
     results: list[tuple[float, str, str]] = field(default_factory=list)
     mistakes: list[BaseException] = field(default_factory=list)
+    is_composing: bool = True
 
     def job(self, composed: DictConfig) -> float | None:
         """Do one run. An error of the user ends it; in a sweep the other runs go on."""
@@ -71,10 +77,12 @@ class _Runs:
 
         from chargen.cli.overrides import one_line_of
 
+        self.is_composing = False  # an error that leaves this function is a defect
         hydra_config = HydraConfig.get()
         typed = cast(list[str], OmegaConf.to_container(hydra_config.overrides.task))  # interpolations as they are
         overrides = [override.lstrip("+") for override in typed]
         sweep_number = str(hydra_config.job.num) if hydra_config.mode == RunMode.MULTIRUN else None
+        score = None
         try:
             try:
                 settings = cast(dict[str, Any], OmegaConf.to_container(composed, resolve=True))
@@ -87,7 +95,7 @@ class _Runs:
             else:
                 warn(str(error))
                 self.mistakes.append(SystemExit(2))
-            return None
+        self.is_composing = True
         return score
 
     def _run(self, settings: dict[str, Any], overrides: list[str], sweep_number: str | None) -> float:
