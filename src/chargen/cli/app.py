@@ -20,7 +20,7 @@ import typer
 
 import chargen
 from chargen.cli import doctor, evaluate, info, plot, sample, train
-from chargen.cli.console import one_line
+from chargen.cli.console import escaped, one_line
 from chargen.errors import ArgumentError, UserError
 
 app = typer.Typer(
@@ -71,7 +71,7 @@ def main() -> None:
     except Exception as error:
         message = message_of(error)
         if message is None:
-            traceback.print_exc()
+            print(escaped(traceback.format_exc()), file=sys.stderr)
             print(
                 "chargen: this is a defect of chargen, not a mistake of yours; please report it with the lines above "
                 "and the output of `chargen info`",

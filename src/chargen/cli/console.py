@@ -39,7 +39,12 @@ def one_line(text: str) -> str:
     if len(text) > MAX_MESSAGE:
         half = MAX_MESSAGE // 2
         text = f"{text[:half]} … {text[-half:]}"
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    return escaped(text)
+
+
+def escaped(text: str) -> str:
+    """Escape characters that could steer a terminal; line ends stay."""
+    return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
 
 
 def warn(text: str) -> None:

@@ -190,9 +190,10 @@ class Attempt:
                 if not self.module.is_restoring or "memory" in str(error):
                     raise
                 reason = f"{type(error).__name__}: {error}".splitlines()[0]
+                hint = "; if it is neither, report a defect with CHARGEN_TRACEBACK=1" if self.module.has_started else ""
                 raise FileError(
                     f"{self.resume} cannot be continued: it is damaged or forged, or does not fit what was changed "
-                    f"({reason})"
+                    f"({reason}){hint}"
                 ) from error
 
     def _is_about_settings(self, error: Exception) -> bool:
