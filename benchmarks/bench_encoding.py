@@ -61,7 +61,7 @@ def chinese() -> str:
 
 TEXTS: dict[str, tuple[Callable[[], str], Unit]] = {
     "prose": (prose, "character"),
-    "ASCII alone": (lambda: prose().encode("ascii", "ignore").decode(), "character"),
+    "ASCII only": (lambda: prose().encode("ascii", "ignore").decode(), "character"),
     "Chinese": (chinese, "character"),
     "bytes of prose": (prose, "byte"),
 }

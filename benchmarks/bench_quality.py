@@ -56,7 +56,7 @@ PUBLISHED = (
     ("nanoGPT's GPU recipe, 10.65 M, 3 min of an A100, windows of 256", 1.4697, "its README"),
     ("minGRU, minLSTM, 3 layers of 384, on a GPU", 1.548, "arXiv 2410.01201"),
     ("torch-rnn, 3 x 800, 14 M, on a GPU", 1.629, "its pull request 20"),
-    ("PPMd, order 6, adapting as protocol C does", 1.4061, "extra bytes behind the training text"),
+    ("PPMd, order 6, adaptive as in protocol C", 1.4061, "bytes added to the compressed training text"),
 )
 """Scores on tinyshakespeare from elsewhere: the model, nats per character, and the source."""
 

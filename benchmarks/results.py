@@ -77,15 +77,20 @@ def speed_summary(results: Mapping[str, Any]) -> str:
         (speeds,) = (p["speeds"] for p in sampling["points"] if (p["cell"], p["hidden_size"]) == ("lstm", 256))
         if "float32" in speeds:
             add_row("sampling, lstm 256, one core", speeds["float32"], "loop over `nn.LSTM`", speeds["torch loop"])
-            add_row("the same in bytes", speeds["int8"], "loop over `nn.LSTM`", speeds["torch loop"])
+            add_row("sampling in int8, lstm 256, one core", speeds["int8"], "loop over `nn.LSTM`", speeds["torch loop"])
             many = speeds["float32, 64 streams"]
-            add_row("64 samples side by side", many, "loop over `nn.LSTM`", speeds["torch loop"])
+            add_row("sampling 64 streams, lstm 256, one core", many, "loop over `nn.LSTM`", speeds["torch loop"])
             if training:
                 add_row("sampling, lstm 256", speeds["float32"], "GPT of 0.8 M", training["baby_gpt_sampling"])
     if encoding := results.get("bench_encoding"):
-        for text in ("ASCII alone", "Chinese"):
+        for text in ("ASCII only", "Chinese"):
             speeds = encoding["texts"][text]["million_symbols_per_second"]
-            add_row(f"file to ids, {text}", 1e6 * speeds["load_corpus"], "`tokenizers`", 1e6 * speeds["tokenizers"])
+            add_row(
+                f"encoding a file to ids, {text}",
+                1e6 * speeds["load_corpus"],
+                "`tokenizers`",
+                1e6 * speeds["tokenizers"],
+            )
     return markdown_table(("characters/s", "chargen", "compared with", "ratio"), rows)
 
 

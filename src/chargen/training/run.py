@@ -65,7 +65,8 @@ def train(
         _require_same_model(checkpoint, config, corpus)
     Lanes(corpus.train, config.batch_size, config.sequence_length)  # raises if the text is too short
     require_memory(config, corpus.tokenizer.vocab_size)
-    config = _with_weight_dropout(config, corpus, console)
+    model = replace(config.model, weight_dropout=_weight_dropout(config, corpus, console))
+    config = replace(config, model=model)
     run_dir = Path(config.run_dir)
     loggers = [extra_logger(config.logger, run_dir)] if config.logger is not None else []
     context = RunContext(config, corpus, _metadata(config, corpus), console, program, loggers)
@@ -120,22 +121,21 @@ def _require_same_model(checkpoint: Checkpoint, config: TrainConfig, corpus: Cor
         raise FileError(f"{checkpoint.file} is damaged or forged: its model is not the one of its settings")
 
 
-def _with_weight_dropout(config: TrainConfig, corpus: Corpus, console: Console) -> TrainConfig:
-    """Choose `model.weight_dropout`, if it is not given, from how often the run will read its text.
+def _weight_dropout(config: TrainConfig, corpus: Corpus, console: Console) -> float:
+    """Return `model.weight_dropout`, chosen from how often the run will read its text if it is not given.
 
     The value is stored with the run, so a resumed run keeps it. If the length of the run is a time, a short measurement
     on the CPU gives the number of passes. The speed of a GPU is not known beforehand; nothing is dropped there.
     """
     if config.model.weight_dropout is not None:
-        return config
-    model = replace(config.model, weight_dropout=0.0)
-    plan = RunPlan(replace(config, model=model), len(corpus.train), corpus.tokenizer.vocab_size)
+        return config.model.weight_dropout
+    plan = RunPlan(config, len(corpus.train), corpus.tokenizer.vocab_size)
 
     def chars_per_second() -> float:
         if config.trainer.get("accelerator") != "cpu" and torch.cuda.is_available():
             return 0.0
-        sized = replace(model, vocab_size=corpus.tokenizer.vocab_size)
-        return measure_speed(sized, config.batch_size, config.sequence_length)
+        model = replace(config.model, vocab_size=corpus.tokenizer.vocab_size)
+        return measure_speed(model, config.batch_size, config.sequence_length)
 
     passes = plan.num_passes(chars_per_second)
     dropped = plan.weight_dropout(passes)
@@ -144,7 +144,7 @@ def _with_weight_dropout(config: TrainConfig, corpus: Corpus, console: Console) 
             f"the text will be read about {passes:,.0f} times: {dropped:.0%} of the recurrent weights are dropped in "
             "each window (model.weight_dropout)"
         )
-    return replace(config, model=replace(model, weight_dropout=dropped))
+    return dropped
 
 
 def _metadata(config: TrainConfig, corpus: Corpus) -> dict[str, Any]:
