@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 RunArgument = Annotated[
     Optional[Path],
     typer.Argument(
-        metavar="[RUN|FILE]",
+        metavar="RUN|FILE",
         help="A run's folder, its model.safetensors or its last.ckpt; the newest run if not given.",
     ),
 ]
