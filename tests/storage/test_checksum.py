@@ -25,7 +25,7 @@ def test_a_flipped_bit_in_a_checkpoint_is_noticed(tmp_path: Path, figure: Figure
     """Every single bit; and the checkpoint before stays beside the new one."""
     file = tmp_path / "last.ckpt"
     for number in (1, 2):
-        write_checkpoint({"a": torch.arange(3), "number": number}, file)
+        write_checkpoint({"a": torch.arange(3), "number": number, "text": "a" * 64}, file)
     assert checksum_matches(file)
     assert load_plain(previous_path(file))["number"] == 1
     content = file.read_bytes()
