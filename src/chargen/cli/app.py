@@ -79,7 +79,7 @@ def main() -> None:
             )
             sys.exit(1)
         if os.environ.get(TRACEBACK):
-            traceback.print_exc()
+            print(escaped(traceback.format_exc()), file=sys.stderr)
         print(f"chargen: {one_line(message)}", file=sys.stderr)
         sys.exit(2)
 

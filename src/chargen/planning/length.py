@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from chargen.config import TrainConfig
+from chargen.config import ModelConfig, TrainConfig
 from chargen.planning.advice import TrainingText, advice, weight_dropout
 from chargen.trainer_config import DEFAULT_MAX_TIME, parse_duration
 
@@ -55,9 +55,14 @@ class RunPlan:
     vocab_size: int
 
     @property
+    def model(self) -> ModelConfig:
+        """The shape of the model, with its vocabulary size."""
+        return replace(self.config.model, vocab_size=self.vocab_size)
+
+    @property
     def num_parameters(self) -> int:
         """Parameters of the model."""
-        return replace(self.config.model, vocab_size=self.vocab_size).num_parameters
+        return self.model.num_parameters
 
     @property
     def windows_per_pass(self) -> int:

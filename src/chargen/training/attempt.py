@@ -7,7 +7,7 @@ import logging
 import signal
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from datetime import timedelta
 from pathlib import Path
 from types import FrameType
@@ -105,9 +105,8 @@ class Attempt:
         length = RunLength(start.max_seconds, plan.length.max_updates)
 
         torch.manual_seed(config.seed)
-        model = replace(config.model, vocab_size=context.corpus.tokenizer.vocab_size)
         tokenizer = context.corpus.tokenizer.to_json()
-        self.module = CharLanguageModel(asdict(model), asdict(config.optimizer), tokenizer, context.metadata)
+        self.module = CharLanguageModel(asdict(plan.model), asdict(config.optimizer), tokenizer, context.metadata)
         self.module.start_run(
             length.max_updates,
             rollbacks=start.rollbacks,
@@ -150,11 +149,6 @@ class Attempt:
         )
         if self.trainer.precision == "64-true":
             self.module.double()  # Lightning does this after it loads a checkpoint, which would lose half of the digits
-
-    @property
-    def num_parameters(self) -> int:
-        """Parameters of the model."""
-        return sum(parameter.numel() for parameter in self.module.parameters())
 
     @property
     def was_stopped(self) -> bool:

@@ -80,7 +80,7 @@ def train(
     _write_settings(context, is_new=checkpoint is None)
     console.print(
         f"model {config.model.cell} {config.model.num_layers} x {config.model.hidden_size}: "
-        f"{attempt.num_parameters:,} parameters; {length}, {torch.get_num_threads()} threads; into {run_dir}"
+        f"{context.plan.num_parameters:,} parameters; {length}, {torch.get_num_threads()} threads; into {run_dir}"
     )
     if length.max_updates and checkpoint is None:
         console.print(f"{length.max_updates:,} updates are {context.plan.advice(length.max_updates)}")
@@ -134,8 +134,7 @@ def _weight_dropout(config: TrainConfig, corpus: Corpus, console: Console) -> fl
     def chars_per_second() -> float:
         if config.trainer.get("accelerator") != "cpu" and torch.cuda.is_available():
             return 0.0
-        model = replace(config.model, vocab_size=corpus.tokenizer.vocab_size)
-        return measure_speed(model, config.batch_size, config.sequence_length)
+        return measure_speed(plan.model, config.batch_size, config.sequence_length)
 
     passes = plan.num_passes(chars_per_second)
     dropped = plan.weight_dropout(passes)
