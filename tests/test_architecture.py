@@ -14,7 +14,7 @@ from support.models import write_model
 
 PACKAGE = ROOT / "src" / "chargen"
 FLOORS = (
-    ("errors", "schema", "trainer_config", "cell_types", "config", "native"),
+    ("errors", "schema", "durations", "trainer_settings", "cell_types", "config", "native"),
     ("storage", "planning", "ngrams"),
     ("corpus", "nn"),
     ("sampling", "evaluation", "export"),
@@ -29,8 +29,9 @@ GROUND = {
     "errors": set(),
     "cell_types": set(),
     "schema": {"errors"},
-    "trainer_config": {"errors", "schema"},
-    "config": {"errors", "schema", "trainer_config", "cell_types"},
+    "durations": {"errors", "schema"},
+    "trainer_settings": {"errors", "schema", "durations"},
+    "config": {"errors", "schema", "trainer_settings", "cell_types"},
     "native": {"errors"},
 }
 """What the modules of the lowest floor may import of each other."""
@@ -112,6 +113,15 @@ def test_heavy_packages_are_imported_by_their_owners_only(file: Path) -> None:
             assert folder in OWNERS[package], f"{folder} imports {package}, which belongs to {OWNERS[package]}"
         if package == "torch" and folder in LATE_TORCH:
             assert node in inside or node in guarded, f"{file.name} imports torch at its top"
+
+
+@pytest.mark.parametrize("file", BY_PATH)
+def test_assertions_do_nothing(file: Path) -> None:
+    """An assertion calls nothing but `isinstance`, because `PYTHONOPTIMIZE` removes it."""
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Assert):
+            calls = {ast.unparse(call.func) for call in ast.walk(node.test) if isinstance(call, ast.Call)}
+            assert calls <= {"isinstance"}, f"{file.name}:{node.lineno}"
 
 
 def test_every_folder_has_a_floor() -> None:

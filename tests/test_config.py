@@ -15,13 +15,14 @@ from support.conf import CONF, composed, files
 
 from chargen.cell_types import CELL_TYPES
 from chargen.config import ModelConfig, OptimizerConfig, TrainConfig, parse_config, parse_model_config
+from chargen.durations import format_duration, parse_duration
 from chargen.errors import ConfigError
 from chargen.nn.model import CharRNN
 from chargen.planning.length import RunLength
 from chargen.schema import keys_of
-from chargen.trainer_config import SET_BY_CHARGEN, TRAINER_KEYS, format_duration, parse_duration
-from chargen.training.attempt import build_trainer
+from chargen.trainer_settings import TRAINER_SETTINGS
 from chargen.training.checkpoints import CheckpointFiles
+from chargen.training.trainer import build_trainer
 
 
 def leaves(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -116,18 +117,24 @@ def test_downloads_have_url_file_size_and_digest(name: str) -> None:
         ("corpus.path=5", r"corpus.path=5: must be a file, a folder, a glob"),
         ("corpus.path=[]", r"corpus.path=\[\]: must be a file"),
         ("run_dir=???", "run_dir: a value is needed"),
-        ("trainer.max_time=180", "trainer.max_time=180: write DD:HH:MM:SS"),
-        ("trainer.max_time=00:03:00", "trainer.max_time=00:03:00: write DD:HH:MM:SS"),
+        ("trainer.max_time=180", "trainer.max_time=180: write"),
+        (
+            "trainer.max_time=00:03:00",
+            "trainer.max_time=00:03:00: write a time such as 90s, 10m or 1h30m, or DD:HH:MM:SS",
+        ),
         ("trainer.max_time=00:00:00:00", "trainer.max_time=00:00:00:00"),
         ("trainer.max_steps=0", "trainer.max_steps=0"),
         ("trainer.max_steps=many", "trainer.max_steps=many"),
         ("trainer.max_epochs=1.5", "trainer.max_epochs=1.5"),
         ("trainer.gradient_clip_val=-1", "trainer.gradient_clip_val=-1"),
-        ("trainer.gradient_clip_algorithm=l2", "trainer.gradient_clip_algorithm=l2: must be norm or value"),
-        ("+trainer.callbacks=x", "trainer.callbacks=x: chargen sets this itself"),
+        ("trainer.gradient_clip_algorithm=l2", "trainer.gradient_clip_algorithm=l2: must be norm, value"),
+        ("+trainer.callbacks=x", "trainer.callbacks=x: chargen sets them itself"),
         ("+trainer.max_stepz=3", r"trainer.max_stepz: there is no such setting; did you mean trainer.max_steps\?"),
         ("trainer.log_every_n_steps=abc", "trainer.log_every_n_steps=abc: must be a whole number"),
-        ("trainer.devices=2", "trainer.devices=2: chargen train runs on one device"),
+        (
+            "trainer.devices=2",
+            r"trainer.devices=2: must be 1, or \[1\] for the second: chargen train",
+        ),
         ("run_dir=''", "run_dir=: must be the path of a folder"),
         ("resume=''", "resume=: must be the path of a folder"),
         ("+model.vocab_size=5", "model.vocab_size=5: chargen counts the characters of the corpus itself"),
@@ -143,10 +150,33 @@ def test_durations_are_parsed_as_lightning_does(max_time: Any, seconds: int) -> 
     assert parse_duration(max_time) == seconds
 
 
+@pytest.mark.parametrize(
+    ("max_time", "seconds"),
+    [("10m", 600), ("1h30m", 5400), ("90s", 90), ("1.5h", 5400), ("0.5s", 0.5), ("2d", 172_800), ("1d2h3m4s", 93_784),
+     ("1h 30m", 5400), (" 10 min ", 600), ("5 minutes", 300), ("90 SECONDS", 90), ("2 hrs 5 secs", 7205)],
+)  # fmt: skip
+def test_durations_may_have_units(max_time: str, seconds: float) -> None:
+    assert parse_duration(max_time) == seconds
+
+
+@pytest.mark.parametrize(
+    "max_time",
+    ["", "10", 600, 1.5, True, None, "m", "10x", "-5m", "0m", "0h0s", "1m1h", "10m10m", "1e3s", "inf", "nan s", "1..5h",
+     "1:30", "00:10:00", "10 m s", "999999999d999999999d", "9" * 5000 + "s", {"weeks": "x"}, {"seconds": -1}, ["10m"]],
+    ids=lambda value: str(value)[:20],
+)  # fmt: skip
+def test_other_durations_are_refused_in_one_line(max_time: Any) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_duration(max_time)
+    assert str(caught.value) == (
+        f"trainer.max_time={max_time}: write a time such as 90s, 10m or 1h30m, or DD:HH:MM:SS; "
+        "three minutes are 00:00:03:00"
+    )
+
+
 def test_all_settings_of_lightnings_trainer_are_listed() -> None:
-    theirs = set(inspect.signature(Trainer).parameters)
-    assert theirs == {*TRAINER_KEYS, *SET_BY_CHARGEN}
-    assert set(TRAINER_KEYS).isdisjoint(SET_BY_CHARGEN)
+    """An argument of a later version of Lightning fails this test until it works or is refused."""
+    assert set(inspect.signature(Trainer).parameters) == set(TRAINER_SETTINGS)
 
 
 def test_unicode_normalization_needs_characters() -> None:

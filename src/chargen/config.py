@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Optional
 
 from chargen.cell_types import CELL_TYPES, CellType
@@ -17,12 +17,12 @@ from chargen.errors import ConfigError
 from chargen.schema import MISSING, Bound, fraction, number, one_of, parse, require, setting
 from chargen.schema import unknown_setting as _unknown_setting
 from chargen.schema import whole_number as whole
-from chargen.trainer_config import check_trainer
+from chargen.trainer_settings import check_trainer
 
 # Optional[...] rather than X | None, because omegaconf reads these hints on Python 3.10.
 
 
-def _is_path(value: Any) -> bool:
+def is_path(value: Any) -> bool:
     """Tell whether the file system can have a path: it is not blank, has no NUL, and can be encoded."""
     try:
         return isinstance(value, str) and bool(value.strip()) and b"\0" not in os.fsencode(value)
@@ -32,10 +32,10 @@ def _is_path(value: Any) -> bool:
 
 def _are_paths(value: Any) -> bool:
     paths = value if isinstance(value, list) else [value]
-    return bool(paths) and all(map(_is_path, paths))
+    return bool(paths) and all(map(is_path, paths))
 
 
-_FOLDER = Bound(_is_path, "the path of a folder")
+_FOLDER = Bound(is_path, "the path of a folder")
 
 
 @dataclass
@@ -182,9 +182,18 @@ class TrainConfig:
         return int(self.trainer.get("accumulate_grad_batches") or 1)
 
     @property
-    def characters_per_update(self) -> int:
-        """Characters read in one update: B * T times the windows of an update."""
-        return self.batch_size * self.sequence_length * self.windows_per_update
+    def train_limit(self) -> tuple[str, float]:
+        """The setting of the Trainer that limits the windows of a pass, and its value: a number or a fraction."""
+        if self.trainer.get("overfit_batches"):
+            return "overfit_batches", self.trainer["overfit_batches"]
+        limit = self.trainer.get("limit_train_batches")
+        return "limit_train_batches", 1.0 if limit is None else limit
+
+    @property
+    def validation_limit(self) -> float:
+        """Windows of a validation, or a fraction of them; 0 for no validation."""
+        limit = self.trainer.get("overfit_batches") or self.trainer.get("limit_val_batches")
+        return 1.0 if limit is None else limit
 
     def to_plain(self) -> dict[str, Any]:
         """Return the settings as plain data, as files hold them."""
@@ -216,7 +225,14 @@ class TrainConfig:
 
 
 def _absolute(path: str) -> str:
-    return os.path.abspath(os.path.expanduser(path))
+    return os.path.abspath(expand_home(path))
+
+
+def expand_home(path: str) -> str:
+    """Replace a leading `~` by the home folder, unless a file of exactly that name is in the working folder."""
+    if os.path.basename(path) == path and os.path.isfile(path):
+        return path
+    return os.path.expanduser(path)
 
 
 def parse_config(container: Mapping[str, Any]) -> TrainConfig:
@@ -263,12 +279,13 @@ def resumable_keys() -> list[str]:
 
 def help_rows() -> list[tuple[str, list[tuple[str, Any, str]]]]:
     """Return the settings for `--help`: for each group its title, then key, default and meaning of each setting."""
-    groups = [("", "", fields(TrainConfig))]
-    example = TrainConfig()
-    for name in ("model", "optimizer", "corpus"):
-        part = getattr(example, name)
-        assert is_dataclass(part)
-        groups.append((f"{name}: {part.__doc__}", f"{name}.", fields(part)))
+    groups = [
+        ("", "", fields(TrainConfig)),
+        ("model: the shape of the network", "model.", fields(ModelConfig)),
+        ("optimizer: AdamW, with linear warm-up and cosine decay over the length of the run", "optimizer.",
+         fields(OptimizerConfig)),
+        ("corpus: what to learn from", "corpus.", fields(CorpusConfig)),
+    ]  # fmt: skip
     return [
         (title, [(prefix + f.name, f.default, f.metadata["meaning"]) for f in group
                  if f.metadata.get("meaning") and f.name != "trainer"])

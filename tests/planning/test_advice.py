@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from chargen.durations import parse_duration
 from chargen.planning.advice import (
     GOOD_PASSES,
     TOO_FEW,
@@ -13,9 +14,9 @@ from chargen.planning.advice import (
     TrainingText,
     advice,
     good_passes,
+    num_passes_in_words,
     weight_dropout,
 )
-from chargen.trainer_config import parse_duration
 
 TEXT = TrainingText(num_characters=12345, updates_per_pass=100, num_parameters=12345)
 
@@ -32,28 +33,27 @@ def test_good_passes() -> None:
 
 
 @pytest.mark.parametrize("updates", [3, 1190, 3590, 3610, 6001, 10**7])
-def test_advice_for_a_length_in_updates(updates: int) -> None:
-    told = advice(updates, TEXT)
+def test_advice_is_given_for_too_few_and_too_many_passes(updates: int) -> None:
+    told = advice(updates, TEXT, 3600.0)
     wrong = not TOO_FEW * GOOD_PASSES <= updates / 100 <= TOO_MANY * GOOD_PASSES
-    assert wrong == ("trainer.max_steps" in told)
+    assert wrong == ("trainer.max_time" in told)
+    assert told.startswith(num_passes_in_words(updates, TEXT))
     assert told.startswith(f"{updates / 100:.0f} passes" if updates > 1000 else f"{updates / 100:.1f} passes")
     assert "12,345" in told
-    if wrong:
-        again = int(typed(told)["trainer.max_steps"])
-        assert again == pytest.approx(GOOD_PASSES * 100, rel=0.01)
-        assert "trainer" not in advice(again, TEXT)
 
 
 @pytest.mark.parametrize(("updates", "seconds"), [(3, 60.0), (10**4, 180.0), (10**5, 90_000.0)])
-def test_advice_for_a_length_in_time(updates: int, seconds: float) -> None:
-    """The advised time can be typed, and gives the good number of passes."""
-    told = typed(advice(updates, TEXT, seconds=seconds))
-    passes = updates / 100 * parse_duration(told["trainer.max_time"]) / seconds
+def test_the_advised_time_gives_the_good_number_of_passes(updates: int, seconds: float) -> None:
+    """It can be typed, and a run of that time gets no further advice."""
+    told = typed(advice(updates, TEXT, seconds))
+    again = parse_duration(told["trainer.max_time"])
+    passes = updates / 100 * again / seconds
     assert passes == pytest.approx(GOOD_PASSES, rel=0.25)
+    assert "trainer" not in advice(round(100 * passes), TEXT, again)
 
 
 def test_a_short_run_is_never_advised_to_be_shorter() -> None:
-    assert "trainer" not in advice(10**5, TrainingText(10**4, 10, 10**6), seconds=180.0)
+    assert "trainer" not in advice(10**5, TrainingText(10**4, 10, 10**6), 180.0)
 
 
 def test_weights_are_dropped_if_a_text_is_read_often_for_its_size() -> None:
@@ -61,4 +61,4 @@ def test_weights_are_dropped_if_a_text_is_read_often_for_its_size() -> None:
     assert weight_dropout(12, 1_003_854, 926_467) == weight_dropout(2.7, 1_003_854, 268_803) == 0
     assert weight_dropout(27, 418_543, 948_393) == 0.3
     assert weight_dropout(98, 1_003_854, 1_977_347) == 0.4
-    assert "trainer" not in advice(27 * 100, TrainingText(418_543, 100, 948_393), seconds=180.0, dropped=0.3)
+    assert "trainer" not in advice(27 * 100, TrainingText(418_543, 100, 948_393), 180.0, dropped=0.3)

@@ -42,11 +42,10 @@ def test_the_scale_multiplies_the_learning_rate() -> None:
 
 
 def test_updates_that_fit_leave_out_two_in_a_hundred() -> None:
-    """100 s, a tenth of them validation: 90 s of training, of which 98 % are planned."""
-    fit = updates_that_fit(100.0, 0.01, 0.1)
+    fit = updates_that_fit(90.0, 0.01)
     assert fit == pytest.approx(0.98 * 9000, abs=1)
     assert fit * 0.01 <= 90
-    assert updates_that_fit(0.001, 10.0, 0.0) == 1
+    assert updates_that_fit(0.001, 10.0) == 1
 
 
 def test_a_time_budget_estimates_the_updates_of_the_run() -> None:
@@ -55,11 +54,10 @@ def test_a_time_budget_estimates_the_updates_of_the_run() -> None:
     budget.start(0, 0.0)
     assert not budget.is_due(0.99)
     assert budget.is_due(1.0)
-    assert budget.estimate_total(9, 1.0) is None  # the first updates are slow, and are not measured
+    assert budget.estimate_total(9, 1.0, 0.0, 7.0) is None  # the first updates are slow, and are not measured
     assert not budget.is_due(9.9)
-    budget.add_validation(1.0)
-    total = budget.estimate_total(99, 11.0)  # 90 updates in 10 s, of which 1 s was validation
-    assert total == 99 + updates_that_fit(89.0, 0.1, 1 / 11)
+    total = budget.estimate_total(99, 11.0, 1.0, 9.0)  # 90 updates in 10 s, of which 1 s was validation
+    assert total == 99 + updates_that_fit(89.0 - 9.0, 0.1)
     assert not budget.is_due(19.9)
     assert budget.is_due(20.0)
 
@@ -67,16 +65,15 @@ def test_a_time_budget_estimates_the_updates_of_the_run() -> None:
 def test_a_time_budget_respects_a_limit_on_updates() -> None:
     budget = TimeBudget(100.0, max_updates=150)
     budget.start(0, 0.0)
-    budget.estimate_total(9, 1.0)
-    assert budget.estimate_total(99, 10.0) == 150
+    budget.estimate_total(9, 1.0, 0.0, 0.0)
+    assert budget.estimate_total(99, 10.0, 0.0, 0.0) == 150
 
 
 def test_a_resumed_time_budget_measures_from_its_start() -> None:
     """Resumed after 50 of 100 s: neither the first updates after that nor the time before it counts as measured."""
     budget = TimeBudget(100.0)
-    budget.start(500, 50.0)
+    budget.start(500, 50.0, 5.0)
     assert not budget.is_due(50.9)
-    assert budget.estimate_total(502, 51.0) is None  # the first updates are slow
-    budget.add_validation(1.0)
-    total = budget.estimate_total(592, 61.0)  # 90 updates in 10 s, of which 1 s was validation
-    assert total == 592 + updates_that_fit(39.0, 0.1, 1 / 11)
+    assert budget.estimate_total(502, 51.0, 5.0, 5.0) is None  # the first updates are slow
+    total = budget.estimate_total(592, 61.0, 6.0, 4.0)  # 90 updates in 10 s, of which 1 s was validation
+    assert total == 592 + updates_that_fit(39.0 - 4.0, 0.1)

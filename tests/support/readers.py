@@ -270,7 +270,7 @@ def read_words(file: Path) -> None:
 
 def read_metrics(file: Path) -> None:
     """Cut the log of a run that continues."""
-    MetricsFile(file, clock=None, characters_per_update=1).drop_after(3)  # type: ignore[arg-type]
+    MetricsFile(file, clock=None, characters_seen=int).drop_after(3)  # type: ignore[arg-type]
 
 
 READERS: dict[str, tuple[Callable[[Path], None], Callable[[], list[bytes]]]] = {

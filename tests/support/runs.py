@@ -9,8 +9,10 @@ import numpy as np
 import torch
 from lightning.pytorch import Callback, Trainer
 
+from chargen.config import ModelConfig, TrainConfig
 from chargen.corpus.encoded import Corpus
 from chargen.corpus.tokenizer import Tokenizer
+from chargen.planning.length import RunPlan
 from chargen.training.checkpoints import CheckpointFiles, CheckpointWriter
 from chargen.training.module import CharLanguageModel
 from chargen.training.windows import TextDataModule
@@ -24,6 +26,13 @@ def corpus() -> Corpus:
     """Random ids: the last window of a pass is shorter than the others, and two lanes are one character shorter."""
     ids = np.random.default_rng(0).integers(2, V, size=1 + B * (WINDOWS * T - 2) + 40).astype(np.uint8)
     return Corpus("random", ids, Tokenizer("abcdefg"), "0" * 64, 1, 1 + B * (WINDOWS * T - 2))
+
+
+def plan(**trainer: Any) -> RunPlan:
+    """The plan of a run over `corpus()` with these settings of the Trainer."""
+    model = ModelConfig(None, "gru", 7, 2, 4, dropout=0.0)
+    config = TrainConfig(run_dir="r", sequence_length=T, batch_size=B, model=model, trainer=trainer)
+    return RunPlan(config, len(corpus().train), V)
 
 
 def module_for(cell: str, total: int | None, **shape: Any) -> CharLanguageModel:

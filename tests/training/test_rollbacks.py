@@ -24,7 +24,8 @@ from chargen.corpus.encoded import load_corpus
 from chargen.errors import UserError
 from chargen.nn.model import StackedRNN
 from chargen.training.divergence import DEVIATIONS, MARGIN, MAX_ROLLBACKS, MAX_SKIPPED_IN_A_ROW, DivergenceDetector
-from chargen.training.run import checkpoint_to_return_to, train
+from chargen.training.rollbacks import checkpoint_to_return_to
+from chargen.training.run import train
 
 PLAY = "To be, or not to be: that is the question. Whether 'tis nobler in the mind to suffer\n"
 PROGRAM = "0x41,0x7f;{}[]()<>=+*&^%$#@!~`|\\0123456789_ABCDEFGHIJKLMNOPQRSTUVWXYZ\n"

@@ -6,4 +6,5 @@
 - `loss`: the output layer and its cross-entropy over a window.
 - `model`: `StackedRNN` and `CharRNN`.
 - `speed`: a short measurement of training speed.
+- `threads`: the threads that compute on the CPU.
 """

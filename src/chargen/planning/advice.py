@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from chargen.trainer_config import format_duration
+from chargen.durations import format_duration
 
 GOOD_PASSES = 12.0
 """Passes that are good for a text of as many characters as the model has parameters."""
@@ -52,32 +52,30 @@ def weight_dropout(num_passes: float, num_characters: int, num_parameters: int) 
     return next((fraction for least, fraction in DROPPED if ratio >= least), 0.0)
 
 
-def advice(updates: int, text: TrainingText, *, seconds: float | None = None, dropped: float = 0.0) -> str:
+def num_passes_in_words(updates: int, text: TrainingText) -> str:
+    """Return how often a text will be read."""
+    passes = updates / text.updates_per_pass
+    return f"{passes:.{0 if passes >= 10 else 1}f} passes over {text.num_characters:,} characters"
+
+
+def advice(updates: int, text: TrainingText, seconds: float, *, dropped: float = 0.0) -> str:
     """Return how often a text will be read, and what to change if that is too often or too seldom.
 
     Args:
         updates: of the whole run.
         text: the training text and the model.
-        seconds: of the run, if its length is given as a time.
+        seconds: the time of the run.
         dropped: fraction of recurrent weights dropped in each window.
     """
     passes, good = updates / text.updates_per_pass, good_passes(text.num_characters, text.num_parameters)
-    good_updates = good * text.updates_per_pass
-    often = f"{passes:.{0 if passes >= 10 else 1}f} passes over {text.num_characters:,} characters"
-    other = _length_setting(good_updates, seconds and seconds * good / passes)
+    often = num_passes_in_words(updates, text)
+    other = f"trainer.max_time={format_duration(seconds * good / passes)}"
     if passes < TOO_FEW * good:
         return f"{often}: a longer run learns more; write {other}, or choose a smaller model, which reads faster"
     if passes > TOO_MANY * good and not dropped:
-        shorter = f"; {other} may be enough" if good_updates >= MIN_UPDATES else ""
+        shorter = f"; {other} may be enough" if good * text.updates_per_pass >= MIN_UPDATES else ""
         return (
             f"{often}: the model will overfit, and the best weights are kept. More text helps most; a smaller model "
             f"(model=small, tiny) or model.weight_dropout=0.3 may help{shorter}"
         )
     return often
-
-
-def _length_setting(updates: float, seconds: float | None) -> str:
-    """Return the setting to type for a run of that length."""
-    if seconds is None:
-        return f"trainer.max_steps={max(1, round(updates))}"
-    return f"trainer.max_time={format_duration(seconds)}"

@@ -64,51 +64,52 @@ class TimeBudget:
     def __init__(self, max_seconds: float, max_updates: int | None = None) -> None:
         self.max_seconds = max_seconds
         self.max_updates = max_updates
-        self._validation_seconds = 0.0  # since the start
-        self._start = 0.0
-        self._since = (0, 0.0)  # updates, and seconds without validation, at the last measurement
+        self._since = (0, 0.0)  # updates, and seconds without validations, at the last measurement
         self._next = 0.01  # fraction of the time at which to measure again
         self._is_warm = False  # the first updates after a start are slow
 
-    def start(self, update: int, elapsed: float) -> None:
-        """Begin to measure at an update, after `elapsed` seconds of the run."""
-        self._since, self._start, self._is_warm = (update, elapsed), elapsed, False
+    def start(self, update: int, elapsed: float, validation_seconds: float = 0.0) -> None:
+        """Begin to measure at an update, after `elapsed` seconds of the run, some of which were validations."""
+        self._since, self._is_warm = (update, elapsed - validation_seconds), False
         self._next = elapsed / self.max_seconds + 0.01
-
-    def add_validation(self, seconds: float) -> None:
-        """Set the seconds of a validation aside."""
-        self._validation_seconds += seconds
 
     def is_due(self, elapsed: float) -> bool:
         """Tell whether it is time to measure."""
         return elapsed >= self._next * self.max_seconds
 
-    def estimate_total(self, update: int, elapsed: float) -> int | None:
-        """Estimate the number of updates of the whole run, after `update` updates and `elapsed` seconds.
+    def estimate_total(
+        self, update: int, elapsed: float, validation_seconds: float, validation_seconds_left: float
+    ) -> int | None:
+        """Estimate the number of updates of the whole run.
+
+        Args:
+            update: how many updates came before.
+            elapsed: seconds of the run so far.
+            validation_seconds: those of its validations.
+            validation_seconds_left: seconds of the validations that are still to come.
 
         Returns:
             None if too little has been measured.
         """
         is_warm, self._is_warm = self._is_warm, True
-        training = elapsed - self._validation_seconds
+        training = elapsed - validation_seconds
         updates, seconds = update - self._since[0], training - self._since[1]
         self._since = (update, training)
         self._next = math.floor(10 * elapsed / self.max_seconds + 1) / 10
         if not is_warm or updates < 1 or seconds <= 0:
             return None
-        share = self._validation_seconds / (elapsed - self._start)
-        total = update + updates_that_fit(self.max_seconds - elapsed, seconds / updates, share)
+        seconds_left = self.max_seconds - elapsed - validation_seconds_left
+        total = update + updates_that_fit(seconds_left, seconds / updates)
         return min(total, self.max_updates or total)
 
 
-def updates_that_fit(seconds_left: float, seconds_per_update: float, validation_share: float) -> int:
+def updates_that_fit(seconds_left: float, seconds_per_update: float) -> int:
     """Return how many updates the remaining time has room for, at least 1.
 
     Two in a hundred are left out: a run that ends early loses less than one that is cut off.
 
     Args:
-        seconds_left: of the run.
+        seconds_left: of the run, without those of its validations.
         seconds_per_update: as measured.
-        validation_share: the fraction of the time that validation takes.
     """
-    return max(1, int(0.98 * seconds_left * (1 - validation_share) / seconds_per_update))
+    return max(1, int(0.98 * seconds_left / seconds_per_update))

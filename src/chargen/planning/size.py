@@ -9,23 +9,39 @@ import math
 import os
 from dataclasses import replace
 
+from chargen import native
 from chargen.config import ModelConfig, TrainConfig
 from chargen.errors import ConfigError
+
+PROCESS_MEGABYTES = 400
+"""Python, torch and Lightning, before a model is built: measured."""
+
+BYTES_PER_PARAMETER = 40
+"""Weights, gradients and the two means of AdamW in float32, and what writes and checks a checkpoint: measured."""
+
+SCORED_TICKS = 4096
+"""Ticks of the windows that are scored together, which hold the logits of all of them."""
 
 _TOLERANCE = 2
 """A run is refused if it needs more than this multiple of the memory; the estimate is only known to that factor."""
 
 
 def training_megabytes(model: ModelConfig, batch_size: int, sequence_length: int) -> float:
-    """Estimate the memory for weights, gradients, the two means of AdamW and the activations of one window.
+    """Estimate the most memory that `chargen train` uses on the CPU, as the system counts it.
+
+    It is that of the process, the parameters, and the activations of one window or the logits of a score, whichever
+    are larger. The compiled kernels keep fewer activations than torch's operations.
 
     Args:
         model: with its vocabulary size.
         batch_size: B.
         sequence_length: T.
     """
-    activations = batch_size * sequence_length * (model.num_layers * model.hidden_size * 8 + model.num_symbols)
-    return 4e-6 * (4 * model.num_parameters + activations)
+    num_vectors, num_logits = (8, 1) if native.has_cell(model.cell) else (24, 2)
+    logits = num_logits * model.num_symbols
+    window = batch_size * sequence_length * (num_vectors * model.num_layers * model.hidden_size + logits)
+    activations = max(window, SCORED_TICKS * logits)
+    return PROCESS_MEGABYTES + 1e-6 * (BYTES_PER_PARAMETER * model.num_parameters + 4 * activations)
 
 
 def machine_megabytes() -> float:

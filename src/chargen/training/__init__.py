@@ -6,10 +6,14 @@
 - `restore`: check the tensors of a checkpoint, and the random number generators in it.
 - `checkpoints`: write and read `last.ckpt`.
 - `best_model`: write `model.safetensors` after each better validation.
+- `validations`: when to validate, and on how much text.
 - `run_length`: end the run on time.
+- `profile`: the report of a profiler.
 - `progress`: show how the run goes.
 - `metrics`: write `metrics.csv`.
+- `trainer`: build Lightning's Trainer.
 - `attempt`: the module, the Trainer and the callbacks of one attempt at a run.
+- `rollbacks`: return to a checkpoint if the run diverges.
 - `run`: a run from its settings to its files.
 - `summary`: what a finished run prints and writes.
 """

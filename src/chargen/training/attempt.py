@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import signal
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import timedelta
@@ -17,15 +15,16 @@ import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
 from lightning.pytorch.accelerators import CPUAccelerator
-from lightning.pytorch.callbacks import Callback, EarlyStopping, Timer
+from lightning.pytorch.callbacks import Callback, EarlyStopping, RichModelSummary, Timer
 from lightning.pytorch.loggers import Logger
 from rich.console import Console
 
 from chargen import native
 from chargen.config import TrainConfig
 from chargen.corpus.encoded import Corpus
-from chargen.errors import ConfigError, FileError, UserError
-from chargen.planning.length import NUM_VALIDATIONS, RunLength, RunPlan
+from chargen.errors import FileError, UserError
+from chargen.nn.threads import compute_threads
+from chargen.planning.length import RunLength, RunPlan
 from chargen.storage.checkpoint import CHECKPOINT, Checkpoint
 from chargen.storage.run_folder import CONFIG, METRICS, TOKENIZER
 from chargen.training.best_model import BestModelWriter
@@ -33,8 +32,11 @@ from chargen.training.checkpoints import CheckpointFiles, CheckpointWriter
 from chargen.training.divergence import Diverged
 from chargen.training.metrics import MetricsFile
 from chargen.training.module import VALIDATION_SCORE, CharLanguageModel
+from chargen.training.profile import profile_report
 from chargen.training.progress import ProgressReport
 from chargen.training.run_length import RunLengthCallback
+from chargen.training.trainer import build_trainer, config_error
+from chargen.training.validations import Validations
 from chargen.training.windows import TextDataModule
 
 
@@ -117,29 +119,37 @@ class Attempt:
         self.clock = Timer(
             duration=timedelta(seconds=length.max_seconds) if length.max_seconds else None, verbose=False
         )
-        self.metrics = MetricsFile(context.run_dir / METRICS, self.clock, config.characters_per_update)
+        self.metrics = MetricsFile(context.run_dir / METRICS, self.clock, plan.characters_seen)
         self.report = ProgressReport(
             context.console,
             self.clock,
+            lambda: self.validations.seconds,
             max_seconds=length.max_seconds,
-            characters_per_update=config.characters_per_update,
+            characters_seen=plan.characters_seen,
             log_every=int(config.trainer.get("log_every_n_steps") or 50),
         )
         say = self.report.say
+        self.validations = Validations(self.clock, length, plan, say)
         self.best_model = BestModelWriter(context.run_dir, self.clock, config.sample_length, say)
         seconds, updates = 60 * config.save_every_minutes, config.save_every_updates
         self.checkpoints = CheckpointWriter(context.run_dir / CHECKPOINT, seconds, updates, say)
         callbacks: list[Callback] = [
             self.clock,
-            RunLengthCallback(self.clock, length, say, plan.advice),
+            RunLengthCallback(self.clock, length, plan, self.validations, say),
             self.report,
             self.best_model,
+            self.validations,  # after what belongs to a validation: its time counts
             self.checkpoints,
         ]
         if config.early_stopping is not None:
             callbacks.append(
-                EarlyStopping(VALIDATION_SCORE, patience=config.early_stopping, verbose=False, check_finite=False)
-            )
+                EarlyStopping(
+                    VALIDATION_SCORE, patience=config.early_stopping, verbose=False, check_finite=False,
+                    check_on_train_epoch_end=False,
+                )
+            )  # fmt: skip
+        if config.trainer.get("enable_model_summary"):
+            callbacks.append(RichModelSummary(max_depth=2))
         self.trainer = build_trainer(
             config,
             length,
@@ -156,6 +166,12 @@ class Attempt:
         total = self.module.schedule.total_updates
         return self.checkpoints.stop_signal is not None and (total is None or self.trainer.global_step < total)
 
+    @property
+    def computes_in_float32(self) -> bool:
+        """Whether the compiled kernels compute in float32, although the precision of the Trainer is a mixed one."""
+        is_mixed = str(self.trainer.precision).endswith("-mixed")
+        return is_mixed and isinstance(self.trainer.accelerator, CPUAccelerator) and native.library() is not None
+
     def fit(self, data: TextDataModule) -> None:
         """Train to the end, or until a signal.
 
@@ -167,9 +183,11 @@ class Attempt:
             FileError: the checkpoint cannot be restored.
             KeyboardInterrupt: a second SIGINT.
         """
-        with _stop_signals(self.checkpoints), _threads_for_kernels(self.trainer):
+        with _stop_signals(self.checkpoints), _cpu_threads(self.trainer):
             try:
                 self.trainer.fit(self.module, datamodule=data, ckpt_path=self.resume, weights_only=True)
+                if self.context.config.trainer.get("profiler"):
+                    self.report.say(profile_report(self.context.run_dir))
             except SystemExit:
                 if self.checkpoints.stop_signal is None:
                     raise
@@ -180,7 +198,7 @@ class Attempt:
                     if self.resume is None:
                         for name in (CONFIG, TOKENIZER):  # of a run that never began
                             (self.context.run_dir / name).unlink(missing_ok=True)
-                    raise ConfigError(f"trainer: {error}") from None
+                    raise config_error(error, self.context.config) from None
                 if not self.module.is_restoring or "memory" in str(error):
                     raise
                 reason = f"{type(error).__name__}: {error}".splitlines()[0]
@@ -196,53 +214,9 @@ class Attempt:
         return isinstance(error, MisconfigurationException) or (is_new and isinstance(error, ValueError))
 
 
-def build_trainer(
-    config: TrainConfig,
-    length: RunLength,
-    *,
-    callbacks: list[Callback],
-    loggers: list[Logger],
-    files: CheckpointFiles,
-) -> Trainer:
-    """Build Lightning's Trainer: quiet, and counting validations across passes over the text.
-
-    Raises:
-        ConfigError: Lightning refuses one of its settings.
-    """
-    own = ("max_time", "max_steps", "max_epochs")
-    settings = {name: value for name, value in config.trainer.items() if name not in own}
-    interval = settings.pop("val_check_interval", None)
-    if interval is None and length.max_updates is not None:
-        interval = max(1, length.max_updates // NUM_VALIDATIONS)
-    elif interval is None and length.max_seconds is not None:
-        interval = timedelta(seconds=length.max_seconds / NUM_VALIDATIONS)
-    if not isinstance(interval, float):
-        settings.setdefault("check_val_every_n_epoch", None)
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    logging.getLogger("lightning.fabric").setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", module=r"lightning\..*")
-    warnings.filterwarnings("ignore", message=".*`isinstance\\(treespec, LeafSpec\\)`.*")
-    try:
-        return Trainer(
-            max_steps=length.max_updates or -1,
-            max_epochs=-1,
-            val_check_interval=interval,
-            callbacks=callbacks,
-            logger=loggers,
-            plugins=[files],
-            default_root_dir=config.run_dir,
-            enable_progress_bar=False,
-            enable_checkpointing=True,
-            use_distributed_sampler=False,
-            **settings,
-        )
-    except (MisconfigurationException, AttributeError, RuntimeError, TypeError, ValueError) as error:
-        raise ConfigError(f"trainer: {error}") from None
-
-
 @contextlib.contextmanager
 def _stop_signals(checkpoints: CheckpointWriter) -> Iterator[None]:
-    """Let SIGINT and SIGTERM stop the run after the present update, and a second SIGINT at once.
+    """Let SIGINT, SIGTERM and SIGHUP stop the run after the present update, and a second SIGINT at once.
 
     Lightning adds a handler of SIGTERM that ends the run after a validation without a checkpoint. It is replaced when
     training starts.
@@ -254,7 +228,11 @@ def _stop_signals(checkpoints: CheckpointWriter) -> Iterator[None]:
         elif signum == signal.SIGINT:  # a second SIGTERM may come from the same cause: a reader that went away
             raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    hang_up = getattr(signal, "SIGHUP", None)  # Windows has none
+    if hang_up is not None and signal.getsignal(hang_up) is not signal.SIG_IGN:  # `nohup` ignores it
+        numbers.append(hang_up)
+    before = {number: signal.signal(number, stop) for number in numbers}
     checkpoints.before_training = lambda: signal.signal(signal.SIGTERM, stop)
     try:
         yield
@@ -263,16 +241,6 @@ def _stop_signals(checkpoints: CheckpointWriter) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-@contextlib.contextmanager
-def _threads_for_kernels(trainer: Trainer) -> Iterator[None]:
-    """Give the threads to the compiled kernels, and one to torch, where the kernels do the work."""
-    threads = torch.get_num_threads()
-    if not (native.library() and isinstance(trainer.accelerator, CPUAccelerator) and threads > 1):
-        yield
-        return
-    torch.set_num_threads(1)
-    try:
-        with native.kernel_threads(threads):
-            yield
-    finally:
-        torch.set_num_threads(threads)
+def _cpu_threads(trainer: Trainer) -> contextlib.AbstractContextManager[None]:
+    """Set the threads of a run on the CPU."""
+    return compute_threads() if isinstance(trainer.accelerator, CPUAccelerator) else contextlib.nullcontext()

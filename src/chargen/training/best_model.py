@@ -72,9 +72,15 @@ class BestModelWriter(Callback):
         self.best = self._written = state["best"]
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
-        """Read the score on the disk: the run may have written a better model after its last checkpoint."""
+        """Read the score on the disk: the run may have written a better model after its last checkpoint.
+
+        If the model is not there, because the checkpoint alone was copied, the next validation writes one.
+        """
         if trainer.global_step:
-            self.best = self._written = min(self.best, estimate_of(self.run_dir / MODEL, module_of(trainer)))
+            on_disk = estimate_of(self.run_dir / MODEL, module_of(trainer))
+            if math.isinf(on_disk) and math.isfinite(self.best):
+                self.say(f"{self.run_dir / MODEL} is not there: the best weights from here on are kept")
+            self.best = self._written = min(self.best, on_disk) if math.isfinite(on_disk) else math.inf
 
     @rank_zero_only
     def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
@@ -86,7 +92,7 @@ class BestModelWriter(Callback):
         mark = "" if is_better else "  (not better)"
         self.say(
             f"{clock_time(self.clock.time_elapsed())}  update {trainer.global_step:,}  "
-            f"validation {nats:.4f} nats/char  {nats / math.log(2):.4f} bpc{mark}"
+            f"quick validation {nats:.4f} nats/char  {nats / math.log(2):.4f} bpc{mark}"
         )
         model = model_file_of(module_of(trainer), nats, trainer.global_step)
         if is_better:
@@ -113,5 +119,5 @@ class BestModelWriter(Callback):
             contextlib.suppress(OSError),
             open_no_follow(self.run_dir / SAMPLES, "a", encoding="utf-8", newline="") as stream,
         ):
-            stream.write(f"=== update {update}, validation {nats:.4f} nats/char\n{text}\n\n")
+            stream.write(f"=== update {update}, quick validation {nats:.4f} nats/char\n{text}\n\n")
         self.say("    " + printable(text).strip().replace("\n", "\n    ") + "\n")

@@ -9,7 +9,7 @@ import contextlib
 import csv
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,14 +40,14 @@ class MetricsFile(Logger):
     Args:
         path: the file.
         clock: measures the seconds of the run.
-        characters_per_update: characters read in one update.
+        characters_seen: counts the characters that a number of updates have predicted.
     """
 
-    def __init__(self, path: Path, clock: Timer, characters_per_update: int) -> None:
+    def __init__(self, path: Path, clock: Timer, characters_seen: Callable[[int], int]) -> None:
         super().__init__()
         self.path = path
         self.clock = clock
-        self.characters_per_update = characters_per_update
+        self.characters_seen = characters_seen
 
     @property
     def name(self) -> str:
@@ -72,7 +72,7 @@ class MetricsFile(Logger):
         update = step or 0
         row = {
             "update": update,
-            "characters": update * self.characters_per_update,
+            "characters": self.characters_seen(update),
             "seconds": f"{self.clock.time_elapsed():.2f}",
             **known,
         }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -25,8 +26,9 @@ class ProgressReport(Callback):
     Args:
         console: where to show it.
         clock: measures the seconds of the run.
+        validation_seconds: tells how many of them validations have taken.
         max_seconds: the time of the run, if it has a limit.
-        characters_per_update: characters read in one update.
+        characters_seen: counts the characters that a number of updates have predicted.
         log_every: updates between two measurements.
         line_seconds: seconds between two lines where there is no terminal.
     """
@@ -35,30 +37,32 @@ class ProgressReport(Callback):
         self,
         console: Console,
         clock: Timer,
+        validation_seconds: Callable[[], float],
         *,
         max_seconds: float | None,
-        characters_per_update: int,
+        characters_seen: Callable[[int], int],
         log_every: int = 50,
         line_seconds: float = 10.0,
     ) -> None:
         self.console = console
         self.clock = clock
+        self.validation_seconds = validation_seconds
         self.max_seconds = max_seconds
-        self.characters_per_update = characters_per_update
+        self.characters_seen = characters_seen
         self.log_every = log_every
         self.means: dict[str, float] = {}
         self._has_bar = console.is_terminal  # asked once: it searches the environment
         self._pace = BAR_SECONDS if self._has_bar else line_seconds
-        self._since = (0, 0.0)  # updates and seconds at the last measurement
+        self._since = (0, 0.0)  # characters and seconds of training at the last measurement
         self._shown_at = 0.0
-        text = TextColumn("{task.fields[numbers]}")
-        self._bar = Progress(BarColumn(24), TaskProgressColumn(), text, console=console, transient=True)
+        text, self._line = TextColumn("{task.fields[numbers]}"), BarColumn(24)
+        self._bar = Progress(self._line, TaskProgressColumn(), text, console=console, transient=True)
         self._task = self._bar.add_task("", total=1.0, numbers="", start=True)
 
     @rank_zero_only
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         """Show the bar."""
-        self._since = (trainer.global_step, self.clock.time_elapsed())
+        self._since = (self.characters_seen(trainer.global_step), self._training_seconds())
         self._shown_at = time.monotonic()
         if self._has_bar:
             self._bar.start()
@@ -106,21 +110,23 @@ class ProgressReport(Callback):
 
     def say(self, text: str) -> None:
         """Print a line above the bar."""
-        self.console.print(text, highlight=False, markup=False, emoji=False, soft_wrap=True)
+        self.console.print(text, highlight=False, markup=False, emoji=False, soft_wrap=not self._has_bar)
 
     def _measure(self, trainer: Trainer) -> None:
         module = module_of(trainer)
-        update, seconds = trainer.global_step, self.clock.time_elapsed()
-        if update == self._since[0]:
+        characters, seconds = self.characters_seen(trainer.global_step), self._training_seconds()
+        if characters == self._since[0]:
             return
         means = module.take_means() or self.means
         if not means:  # every update so far was skipped
             return
-        characters = (update - self._since[0]) * self.characters_per_update
-        means["chars_per_second"] = characters / max(1e-9, seconds - self._since[1])
-        self.means, self._since = means, (update, seconds)
+        means["chars_per_second"] = (characters - self._since[0]) / max(1e-9, seconds - self._since[1])
+        self.means, self._since = means, (characters, seconds)
         for logger in trainer.loggers:
-            logger.log_metrics({**means, "learning_rate": module.learning_rate}, step=update)
+            logger.log_metrics({**means, "learning_rate": module.learning_rate}, step=trainer.global_step)
+
+    def _training_seconds(self) -> float:
+        return self.clock.time_elapsed() - self.validation_seconds()
 
     def _show(self, trainer: Trainer) -> None:
         means, seconds = self.means, self.clock.time_elapsed()
@@ -131,12 +137,30 @@ class ProgressReport(Callback):
         if self.max_seconds:
             left = min(left, max(0.0, self.max_seconds - seconds))
         loss = means["train_nats_per_char"]
-        numbers = (
-            f"loss {loss:.3f} nats  {loss / math.log(2):.3f} bpc  {means['chars_per_second'] / 1e3:.1f} k chars/s  "
-            f"clipped {means.get('clip_fraction', 0.0):.0%}"
-        )
-        ends = f"  ends in {clock_time(left)}" if math.isfinite(left) else ""
+        numbers = {
+            f"loss {loss:.3f} nats": 0,
+            f"{loss / math.log(2):.3f} bpc": 3,
+            f"{means['chars_per_second'] / 1e3:.1f} k chars/s": 2,
+            f"clipped {means.get('clip_fraction', 0.0):.0%}": 4,
+            **({f"ends in {clock_time(left)}": 1} if math.isfinite(left) else {}),
+        }
         if self._has_bar:
-            self._bar.update(self._task, completed=done, numbers=numbers + ends)
+            width = self.console.width
+            self._line.bar_width = 24 if width >= 80 else 10 if width >= 50 else 4
+            fitting = joined(numbers, width - self._line.bar_width - len(" 100% "))
+            self._bar.update(self._task, completed=done, numbers=fitting)
         else:
-            self.say(f"{done:4.0%}  update {trainer.global_step:,}  {numbers}{ends}")
+            self.say(f"{done:4.0%}  update {trainer.global_step:,}  {joined(numbers)}")
+
+
+def joined(parts: Mapping[str, int], width: int | None = None) -> str:
+    """Join texts with two blanks; where they are too long together, leave out those of the highest rank.
+
+    Args:
+        parts: rank by text. One text is always kept.
+        width: the longest result, characters; None for no limit.
+    """
+    kept = dict(parts)
+    while width is not None and len(kept) > 1 and len("  ".join(kept)) > width:
+        del kept[max(kept, key=kept.__getitem__)]
+    return "  ".join(kept)

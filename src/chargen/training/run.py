@@ -19,18 +19,20 @@ from rich.console import Console
 import chargen
 from chargen.config import TrainConfig
 from chargen.corpus.encoded import Corpus
+from chargen.durations import format_duration
 from chargen.errors import FileError, TextError, UserError
 from chargen.nn.speed import measure_speed
-from chargen.planning.length import RunPlan
+from chargen.nn.threads import num_threads
+from chargen.planning.length import RunPlan, clock_time, extended_time, limited
 from chargen.planning.size import require_memory
-from chargen.storage.atomic import previous_path, write_text
+from chargen.storage.atomic import write_text
 from chargen.storage.checkpoint import CHECKPOINT, Checkpoint
 from chargen.storage.run_folder import CONFIG, METRICS, MODEL, SAMPLES, SUMMARY, TOKENIZER
 from chargen.training.attempt import Attempt, RunContext, Start
 from chargen.training.best_model import estimate_of, model_file_of
-from chargen.training.divergence import MAX_ROLLBACKS, Diverged
 from chargen.training.metrics import extra_logger
 from chargen.training.module import CharLanguageModel
+from chargen.training.rollbacks import fit_with_rollbacks
 from chargen.training.summary import Outcome, finish
 from chargen.training.windows import Lanes, TextDataModule
 
@@ -63,6 +65,8 @@ def train(
     """
     if checkpoint is not None:
         _require_same_model(checkpoint, config, corpus)
+        if new_length:
+            config = _with_extended_time(checkpoint, config, corpus, console)
     Lanes(corpus.train, config.batch_size, config.sequence_length)  # raises if the text is too short
     require_memory(config, corpus.tokenizer.vocab_size)
     model = replace(config.model, weight_dropout=_weight_dropout(config, corpus, console))
@@ -70,28 +74,38 @@ def train(
     run_dir = Path(config.run_dir)
     loggers = [extra_logger(config.logger, run_dir)] if config.logger is not None else []
     context = RunContext(config, corpus, _metadata(config, corpus), console, program, loggers)
-    length = context.plan.length
+    plan = context.plan
+    length = plan.length
+    plan.require_validations()
     is_complete = checkpoint is not None and _is_complete(checkpoint, length.max_updates, new_length)
     if checkpoint is not None and is_complete:
         _require_no_summary(run_dir, checkpoint)
 
-    data = TextDataModule(corpus, config.batch_size, config.sequence_length)
+    data = TextDataModule(corpus, config.batch_size, config.sequence_length, plan.windows_per_pass)
     attempt = Attempt(context, Start(checkpoint, length.max_seconds, new_length=new_length))
     _write_settings(context, is_new=checkpoint is None)
     console.print(
         f"model {config.model.cell} {config.model.num_layers} x {config.model.hidden_size}: "
-        f"{context.plan.num_parameters:,} parameters; {length}, {torch.get_num_threads()} threads; into {run_dir}"
+        f"{plan.num_parameters:,} parameters; {length}, {num_threads()} threads; into {run_dir}"
     )
+    if plan.windows_per_pass < plan.windows_of_text:
+        key, limit = config.train_limit
+        part = f"{plan.characters_per_pass:,} of {len(corpus.train) - 1:,}"
+        console.print(f"each pass reads {part} characters (trainer.{key}={limit})")
+    if attempt.computes_in_float32:
+        console.print(
+            f"trainer.precision={attempt.trainer.precision}: the compiled kernels of the CPU compute in float32"
+        )
     if length.max_updates and checkpoint is None:
-        console.print(f"{length.max_updates:,} updates are {context.plan.advice(length.max_updates)}")
+        console.print(f"{length.max_updates:,} updates are {plan.advice(length.max_updates)}")
     if checkpoint is not None and is_complete:
-        outcome = Outcome(checkpoint.update, checkpoint.seconds)
-        _validate_last(attempt.module, data, checkpoint, run_dir)
+        outcome = Outcome(checkpoint.update, checkpoint.seconds, checkpoint.validation_seconds)
+        _validate_last(context, attempt.module, data, checkpoint)
     else:
         if checkpoint is not None:
             attempt.metrics.drop_after(checkpoint.update)
-        attempt = _fit_with_rollbacks(attempt, data)
-        outcome = Outcome(attempt.trainer.global_step, attempt.clock.time_elapsed())
+        attempt = fit_with_rollbacks(attempt, data)
+        outcome = Outcome(attempt.trainer.global_step, attempt.clock.time_elapsed(), attempt.validations.seconds)
         if attempt.was_stopped:
             _leave_stopped_run(attempt)
         if error := attempt.best_model.error or attempt.checkpoints.error:
@@ -119,6 +133,19 @@ def _require_same_model(checkpoint: Checkpoint, config: TrainConfig, corpus: Cor
         )
     if checkpoint.model != replace(config.model, vocab_size=corpus.tokenizer.vocab_size):
         raise FileError(f"{checkpoint.file} is damaged or forged: its model is not the one of its settings")
+
+
+def _with_extended_time(checkpoint: Checkpoint, config: TrainConfig, corpus: Corpus, console: Console) -> TrainConfig:
+    """Add a `trainer.max_time` that the run has already had to the time of the run."""
+    V = corpus.tokenizer.vocab_size
+    given = RunPlan(config, len(corpus.train), V).length.max_seconds
+    planned = RunPlan(checkpoint.config, len(corpus.train), V).length.max_seconds
+    if given is None:
+        return config
+    total = extended_time(given, checkpoint.seconds, planned if checkpoint.is_at_its_end else None)
+    if total > given:
+        console.print(f"the run has trained {clock_time(checkpoint.seconds)}; it trains {clock_time(given)} more")
+    return replace(config, trainer={**config.trainer, "max_time": format_duration(total)})
 
 
 def _weight_dropout(config: TrainConfig, corpus: Corpus, console: Console) -> float:
@@ -207,16 +234,23 @@ def _require_no_summary(run_dir: Path, checkpoint: Checkpoint) -> None:
 
 
 @torch.no_grad()
-def _validate_last(module: CharLanguageModel, data: TextDataModule, checkpoint: Checkpoint, run_dir: Path) -> None:
+def _validate_last(
+    context: RunContext, module: CharLanguageModel, data: TextDataModule, checkpoint: Checkpoint
+) -> None:
     """Run the final validation of a run that was stopped right after its last update."""
+    model = context.run_dir / MODEL
     module.load_state_dict(checkpoint.state_dict)
     module.eval()
     module.on_validation_epoch_start()
-    for batch in data.val_dataloader():
+    windows = data.val_dataloader()
+    planned = windows.windows_of(context.plan.validated_characters(checkpoint.update))
+    most = limited(len(windows), context.config.validation_limit) or 1
+    windows.num_windows = min(checkpoint.validation_windows or planned, most)
+    for batch in windows:
         module.validation_step(batch)
     nats = module.validation_mean()
-    if nats < estimate_of(run_dir / MODEL, module):
-        model_file_of(module, nats, checkpoint.update).save(run_dir / MODEL)
+    if nats < estimate_of(model, module):
+        model_file_of(module, nats, checkpoint.update).save(model)
 
 
 def _leave_stopped_run(attempt: Attempt) -> None:
@@ -236,69 +270,3 @@ def _leave_stopped_run(attempt: Attempt) -> None:
         saved, next_step = "nothing was saved", "begin again"
     attempt.context.console.print(f"stopped at update {updates:,} and {saved}; {next_step}")
     raise SystemExit(128 + (attempt.checkpoints.stop_signal or 0))
-
-
-# ----------------------------------------------------------------------------- a run that diverges
-
-
-def _fit_with_rollbacks(attempt: Attempt, data: TextDataModule) -> Attempt:
-    """Train. If the run diverges, return to its last checkpoint with half the learning rate.
-
-    Returns:
-        The attempt that came to the end.
-
-    Raises:
-        UserError: the run diverges after `MAX_ROLLBACKS` rollbacks.
-    """
-    last_rollback = -1
-    while True:
-        try:
-            attempt.fit(data)
-            return attempt
-        except Diverged as error:
-            attempt.report.report_skipped(attempt.trainer)
-            if attempt.checkpoints.stop_signal is not None:
-                return attempt
-            rollbacks = attempt.module.detector.rollbacks + 1
-            if rollbacks > MAX_ROLLBACKS:
-                rate = attempt.module.optimizer_config.learning_rate
-                raise UserError(
-                    f"the run diverges, {error}; {MAX_ROLLBACKS} rollbacks with half the rate each did not help: write "
-                    f"optimizer.learning_rate={rate / 10:.2g} or trainer.gradient_clip_val=1.0"
-                ) from None
-            checkpoint = checkpoint_to_return_to(attempt, last_rollback)
-            last_rollback = checkpoint.update if checkpoint is not None else 0
-            attempt.report.say(
-                f"the run diverges, {error}; back to update {last_rollback:,}, with half the learning rate"
-            )
-            for logger in attempt.trainer.loggers:
-                logger.log_metrics({"rollbacks": float(rollbacks)}, step=error.update)
-            attempt = _next_attempt(attempt, checkpoint, rollbacks)
-            attempt.metrics.drop_after(last_rollback, keep_events=True)
-
-
-def _next_attempt(attempt: Attempt, checkpoint: Checkpoint | None, rollbacks: int) -> Attempt:
-    """Start again from a checkpoint. The training since then is discarded, but counts against the time limit."""
-    lost = attempt.clock.time_elapsed() - (checkpoint.seconds if checkpoint is not None else 0.0)
-    limit = attempt.start.max_seconds
-    max_seconds = max(1.0, limit - lost) if limit else None
-    return Attempt(attempt.context, Start(checkpoint, max_seconds, rollbacks, attempt.start.new_length))
-
-
-def checkpoint_to_return_to(attempt: Attempt, last_rollback: int) -> Checkpoint | None:
-    """Return the last good checkpoint of a run that has diverged; None if there is none yet.
-
-    Args:
-        attempt: the attempt that has diverged.
-        last_rollback: the update to which the run returned before. If it diverges again from there, that checkpoint may
-            hold broken weights, and the one before it is used.
-    """
-    file = attempt.context.run_dir / CHECKPOINT
-    if attempt.resume is not None and not attempt.checkpoints.has_saved:
-        file = attempt.resume
-    if not file.is_file():
-        return None
-    checkpoint, _ = Checkpoint.read_or_previous(file)
-    if checkpoint.update == last_rollback and previous_path(checkpoint.file).is_file():
-        checkpoint = Checkpoint.read(previous_path(checkpoint.file))
-    return checkpoint

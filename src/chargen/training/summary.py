@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import shlex
+import time
 from typing import Any, NamedTuple
 
-import numpy as np
-import torch
 from rich.console import Console
 from rich.progress import Progress
 
 from chargen.corpus.code_points import printable
+from chargen.corpus.encoded import Corpus
+from chargen.durations import format_duration
 from chargen.evaluation.score import Score, score_streaming
 from chargen.nn.model import CharRNN
+from chargen.nn.threads import num_threads
 from chargen.planning.length import clock_time
 from chargen.sampling.generator import TextGenerator
 from chargen.storage.atomic import write_text
@@ -27,44 +29,59 @@ SAMPLE_LENGTH = 600
 SCORED_CHARACTERS = 500_000
 """The most characters of the held-out text that the summary scores; `chargen evaluate` scores all."""
 
+LONG_SECONDS = 5.0
+"""A score that takes longer than this is announced."""
+
 
 class Outcome(NamedTuple):
     """How far a run came.
 
     Attributes:
         updates: of the run.
-        seconds: that it trained.
+        seconds: that it trained and validated.
+        validation_seconds: those of its validations.
     """
 
     updates: int
     seconds: float
+    validation_seconds: float
 
 
 def finish(context: RunContext, outcome: Outcome) -> float:
     """Score the best weights, write `summary.json`, print the end of a run, and return the score (nats/char)."""
     corpus, console, run_dir = context.corpus, context.console, context.run_dir
     model = ModelFile.load(run_dir / MODEL)
-    ids = corpus.validation[: SCORED_CHARACTERS + 1]
-    score = _score(model, ids, console)
+    score = _score(model, corpus, console)
     summary = _summary(context, outcome, model, score)
     write_text(run_dir / SUMMARY, json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
-    sample = TextGenerator(model).generate(max_length=SAMPLE_LENGTH, seed=outcome.updates)
-    of_all = "" if len(ids) == len(corpus.validation) else f" of {len(corpus.validation) - 1:,}"
     folder, resume = shlex.quote(str(run_dir)), shlex.quote(f"resume={run_dir}")
+    sample: list[str] = []
+    if context.config.sample_length:
+        text = TextGenerator(model).generate(max_length=SAMPLE_LENGTH, seed=outcome.updates)
+        sample = ["\na sample\n", *(f"    {line}" for line in printable(text).strip().splitlines())]
     lines = (
-        f"\nvalidation  {score.nats_per_char:.4f} nats/char   {score.bits_per_char:.4f} bits/char   "
-        f"({score.characters:,}{of_all} held-out characters, one carried state)",
+        f"\nscore       {score.nats_per_char:.4f} nats/char   {score.bits_per_char:.4f} bits/char   "
+        f"({score.characters:,} held-out characters, one carried state)",
         f"speed       {summary['chars_per_second']:,.0f} characters/s: {summary['characters_seen']:,} in "
         f"{clock_time(outcome.seconds)}, {outcome.updates:,} updates",
         f"written     {run_dir / MODEL}",
-        "\na sample\n",
-        *(f"    {line}" for line in printable(sample).strip().splitlines()),
+        *sample,
         "\nnext",
         f"  {context.program} sample {folder} --length 2000 --temperature 0.7",
-        f"  {context.program} train {resume} trainer.max_steps={2 * outcome.updates}",
+        f"  {context.program} train {resume} {_twice_as_long(context, outcome)}",
     )
     console.print("\n".join(lines))
     return score.nats_per_char
+
+
+def _twice_as_long(context: RunContext, outcome: Outcome) -> str:
+    """Return the setting that lets the run continue until it has trained twice as long."""
+    seconds = context.plan.length.seconds_if_timed
+    return (
+        f"trainer.max_steps={2 * outcome.updates}"
+        if seconds is None
+        else f"trainer.max_time={format_duration(2 * seconds)}"
+    )
 
 
 def _summary(context: RunContext, outcome: Outcome, model: ModelFile, score: Score) -> dict[str, Any]:
@@ -74,19 +91,39 @@ def _summary(context: RunContext, outcome: Outcome, model: ModelFile, score: Sco
         "validation_nats_per_char": score.nats_per_char,
         "validation_bits_per_char": score.bits_per_char,
         "validation_characters": score.characters,
+        "quick_validation_nats_per_char": model.estimate,
         "best_update": model.metadata.get("updates", outcome.updates),
         "parameters": model.config.num_parameters,
         "updates": outcome.updates,
         "characters_seen": characters_seen,
         "train_seconds": round(outcome.seconds, 2),
-        "chars_per_second": round(characters_seen / max(outcome.seconds, 1e-9), 1),
+        "validation_seconds": round(outcome.validation_seconds, 2),
+        "chars_per_second": round(characters_seen / max(outcome.seconds - outcome.validation_seconds, 1e-9), 1),
         "corpus": model.metadata["corpus"],
         "versions": model.metadata["versions"],
-        "threads": torch.get_num_threads(),
+        "threads": num_threads(),
     }
 
 
-def _score(model: ModelFile, ids: np.ndarray, console: Console) -> Score:
+def _score(model: ModelFile, corpus: Corpus, console: Console) -> Score:
+    """Score the beginning of the held-out text; say before how much, and how long it takes if that is long."""
+    ids = corpus.validation[: SCORED_CHARACTERS + 1]
+    total, of_all = len(ids) - 1, len(corpus.validation) - 1
+    part = "" if total == of_all else f"the first {total:,} of "
+    console.print(f"scoring the best weights on {part}{of_all:,} held-out characters")
+    started, scored, is_said = time.monotonic(), 0, False
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task("scoring the held-out text", total=len(ids) - 1)
-        return score_streaming(CharRNN.from_model_file(model), ids, lambda num: progress.advance(task, num))
+        task = progress.add_task("scoring the held-out text", total=total)
+
+        def advance(num_characters: int) -> None:
+            nonlocal scored, is_said
+            progress.advance(task, num_characters)
+            scored += num_characters
+            seconds = time.monotonic() - started
+            if not is_said and seconds >= 2.0:  # long enough to estimate the rest
+                is_said = True
+                left = seconds * (total - scored) / scored
+                if left >= LONG_SECONDS:
+                    console.print(f"the score takes about {clock_time(left)} more")
+
+        return score_streaming(CharRNN.from_model_file(model), ids, advance)

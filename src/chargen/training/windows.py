@@ -24,7 +24,7 @@ from chargen.errors import ConfigError, TextError
 from chargen.nn.loss import IGNORE_INDEX
 
 VALIDATION_LANES = 64
-VALIDATION_WINDOW = 256
+VALIDATION_WINDOW = 64
 VALIDATION_CHARACTERS = 300_000
 """The most characters of the held-out text that a validation during training reads."""
 
@@ -88,6 +88,11 @@ class Lanes:
         self._num_shorter = int((lane_sizes < self._longest).sum())
         self._batch_size = batch_size
 
+    @property
+    def characters_per_window(self) -> int:
+        """Characters that a full window predicts, over the lanes of all processes."""
+        return self._batch_size * self.sequence_length
+
     def __len__(self) -> int:
         """Return the number of windows in one pass."""
         return math.ceil(self._longest / self.sequence_length)
@@ -117,15 +122,20 @@ class WindowLoader:
     """An iterator over the windows of a pass that can be saved and restored.
 
     Lightning needs `__len__`: without it, it fetches one window ahead, and the saved position is one too far.
+
+    Args:
+        lanes: the text.
+        windows_per_pass: windows after which a pass ends and begins again; None for all of the text.
     """
 
-    def __init__(self, lanes: Lanes) -> None:
+    def __init__(self, lanes: Lanes, windows_per_pass: int | None = None) -> None:
         self.lanes = lanes
+        self.windows_per_pass = min(len(lanes), windows_per_pass or len(lanes))
         self.position = 0  # windows of this pass that have been returned
 
     def __len__(self) -> int:
         """Return the number of windows in one pass."""
-        return len(self.lanes)
+        return self.windows_per_pass
 
     def __iter__(self) -> Iterator[Batch]:
         """Continue at `position`, or start the text again if the pass is over."""
@@ -150,6 +160,38 @@ class WindowLoader:
         self.position = state["position"]
 
 
+class HeldOutWindows:
+    """The windows of a validation: the first ones of many lanes, so that they come from all parts of the text.
+
+    Args:
+        lanes: the held-out text.
+
+    Attributes:
+        num_windows: windows that a validation reads; None for all.
+    """
+
+    def __init__(self, lanes: Lanes) -> None:
+        self.lanes = lanes
+        self.num_windows: int | None = None
+
+    def __len__(self) -> int:
+        """Return the number of windows in the whole text."""
+        return len(self.lanes)
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Iterate over the windows that a validation reads, counted when the first one is asked for."""
+        for position in range(min(len(self), self.num_windows or len(self))):
+            yield self.lanes.window(position)
+
+    def windows_of(self, num_characters: int) -> int:
+        """Return how many windows hold at most this many characters, at least 1."""
+        return max(1, num_characters // self.lanes.characters_per_window)
+
+    def characters_in(self, num_windows: int) -> int:
+        """Return how many characters this many windows predict."""
+        return min(num_windows * self.lanes.characters_per_window, len(self.lanes.ids) - 1)
+
+
 def _settings_that_fit(num_targets: int, sequence_length: int) -> str:
     """Return the settings to write for a text of this length."""
     if num_targets >= sequence_length:
@@ -162,24 +204,28 @@ def _settings_that_fit(num_targets: int, sequence_length: int) -> str:
 class TextDataModule(LightningDataModule):
     """The lanes of a corpus as Lightning asks for them."""
 
-    def __init__(self, corpus: Corpus, batch_size: int, sequence_length: int) -> None:
+    def __init__(
+        self, corpus: Corpus, batch_size: int, sequence_length: int, windows_per_pass: int | None = None
+    ) -> None:
         super().__init__()
         self.corpus = corpus
         self.batch_size = batch_size
         self.sequence_length = sequence_length
+        self.windows_per_pass = windows_per_pass
 
     def train_dataloader(self) -> WindowLoader:
         """Return the B lanes of the training split; each of W processes reads B/W of them."""
         assert self.trainer is not None
         rank, num_ranks = self.trainer.global_rank, self.trainer.world_size
-        return WindowLoader(Lanes(self.corpus.train, self.batch_size, self.sequence_length, rank, num_ranks))
+        lanes = Lanes(self.corpus.train, self.batch_size, self.sequence_length, rank, num_ranks)
+        return WindowLoader(lanes, self.windows_per_pass)
 
-    def val_dataloader(self) -> Lanes:
+    def val_dataloader(self) -> HeldOutWindows:
         """Return many lanes of the held-out split, the same in every process, for a quick estimate."""
         ids = self.corpus.validation[: VALIDATION_CHARACTERS + 1]
         num_targets = len(ids) - 1
         sequence_length = min(VALIDATION_WINDOW, num_targets)
-        return Lanes(ids, min(VALIDATION_LANES, num_targets // sequence_length), sequence_length)
+        return HeldOutWindows(Lanes(ids, min(VALIDATION_LANES, num_targets // sequence_length), sequence_length))
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """Move a batch to a device; Lightning's own version searches the batch for tensors on every step."""
