@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
+import os
 import re
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +19,7 @@ import yaml
 from support.environment import CELLS as NAMES
 from support.models import TEXT, TINY, write_model
 
+from chargen.cli.app import main
 from chargen.storage.model_file import ModelFile
 
 Chargen = Callable[..., tuple[int, str, str]]
@@ -25,7 +31,7 @@ def test_train_sample_evaluate_and_resume(cell: str, chargen: Chargen, away: Pat
     (away / "我的 it's 文章.txt").write_text(TEXT, encoding="utf-8")
     code, out, err = chargen("train", "我的 it's 文章.txt", *TINY, f"model.cell={cell}", "run_dir=runs/a")
     assert (code, err) == (0, "")
-    assert re.search(r"validation +\d\.\d{4} nats/char +\d\.\d{4} bits/char", out)
+    assert re.search(r"score +\d\.\d{4} nats/char +\d\.\d{4} bits/char", out)
     assert re.search(r"sample runs/a.*\n.*train resume=runs/a", out)
     kept = {
         "last.ckpt",
@@ -180,3 +186,91 @@ def test_a_run_is_never_overwritten(chargen: Chargen, away: Path) -> None:
     code, _, err = chargen("train", "run_dir=r", *TINY)
     assert code == 2
     assert "run_dir=r holds a run already: write resume=r" in err
+
+
+def test_runs_of_one_second_get_folders_of_their_own(chargen: Chargen, away: Path) -> None:
+    """As if others had begun in each of the next seconds. Whoever names a folder gets that folder."""
+    (away / "t.txt").write_text(TEXT, encoding="utf-8")
+    now = time.time()
+    taken = {time.strftime("%Y-%m-%d_%H-%M-%S", time.localtime(now + second)) for second in range(300)}
+    for name in (*taken, "named"):
+        (away / "runs" / name).mkdir(parents=True)
+    code, out, err = chargen("train", "t.txt", *TINY)
+    assert (code, err) == (0, "")
+    code, _, err = chargen("train", "-m", "t.txt", *TINY, "seed=1,2")
+    assert (code, err) == (0, "")
+    new = {name for name in os.listdir("runs") if name not in taken} - {"named"}
+    runs = [str(file.parent.relative_to("runs")) for file in Path("runs").rglob("model.safetensors")]
+    assert {re.sub("_[23](/[01])?$", "", run) for run in runs} <= taken
+    assert {run.partition("/")[0] for run in runs} == new
+    assert sorted(run.partition("/")[2] for run in runs) == ["", "0", "1"]
+    assert any(f"into runs/{run}" in out for run in runs)
+    for words in (["nonsense=1,2"], ["nowhere.txt", "seed=1,2"], ["--cfg", "job"]):
+        chargen("train", "-m", *words, *TINY)
+    assert {name for name in os.listdir("runs") if name not in taken} == {*new, "named"}
+    assert chargen("train", "t.txt", *TINY, "run_dir=runs/named")[0] == 0
+    assert (away / "runs" / "named" / "model.safetensors").exists()
+
+
+def test_a_run_does_not_learn_what_runs_wrote(chargen: Chargen, away: Path) -> None:
+    """`cd poems; chargen train .` twice: the same text, and the first run can be scored and continued."""
+    (away / "a.txt").write_text(TEXT, encoding="utf-8")
+    scores = []
+    for name, note in (("runs/one", ""), ("two", "left out: 1 that chargen wrote (runs/one/samples.txt)")):
+        code, out, err = chargen("train", ".", *TINY, f"run_dir={name}")
+        assert (code, err) == (0, "")
+        assert note in out
+        assert ("left out" in out) == bool(note)
+        summary = json.loads((away / name / "summary.json").read_text(encoding="utf-8"))
+        assert summary["corpus"]["characters"] == len(TEXT)
+        scores.append(summary["validation_nats_per_char"])
+    assert scores[0] == scores[1]
+    os.rename("runs/one", "moved")
+    assert chargen("evaluate", "moved")[::2] == (0, "")
+    assert chargen("train", "resume=moved", "trainer.max_steps=8")[::2] == (0, "")
+    assert chargen("train", "moved/samples.txt", *TINY, "batch_size=1", "run_dir=three")[0] == 0  # named by the user
+
+
+def test_names_that_are_not_utf8_go_through_every_command(away: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They stand in every file of the run, and no line that is printed fails."""
+
+    def chargen(*words: str) -> tuple[int, str, str]:
+        streams = [io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True) for _ in range(2)]
+        monkeypatch.setattr(sys, "argv", ["chargen", *words])
+        redirected = contextlib.redirect_stdout(streams[0]), contextlib.redirect_stderr(streams[1])
+        with redirected[0], redirected[1], pytest.raises(SystemExit) as stopped:
+            main()
+        out, err = (os.fsdecode(stream.buffer.getvalue()) for stream in streams)
+        return int(stopped.value.code or 0), out, err
+
+    folder, run = os.fsdecode(b"caf\xe9"), os.fsdecode(b"run \xff")
+    try:
+        (away / folder).mkdir()
+    except OSError:
+        pytest.skip("this file system takes names in UTF-8 only")
+    monkeypatch.chdir(folder)
+    text = os.fsdecode(b"po\xe9mes")
+    Path(text).mkdir()
+    file = Path(text, os.fsdecode(b"\xfe.txt"))
+    file.write_text(TEXT, encoding="utf-8")
+    settings = ["trainer.val_check_interval=3", f"run_dir={run}", "data_dir=" + os.fsdecode(b"d\xed")]
+    assert chargen("train", text, *TINY, *settings)[::2] == (0, "")
+    for words in (
+        ["train", f"resume={run}", "trainer.max_steps=8"],
+        ["evaluate", run, "--json", os.fsdecode(b"\xfd.json")],
+        ["evaluate", f"{run}/model.safetensors", "--text", str(file)],
+        ["sample", run, "--length", "5", "--seed", "1"],
+        ["sample", f"{run}/last.ckpt", "--length", "5", "--seed", "1", "--output", os.fsdecode(b"\xfc.txt")],
+        ["plot", run],
+        ["doctor", text],
+    ):
+        code, _, err = chargen(*words)
+        assert (code, err) == (0, ""), words
+    assert "complete" in chargen("runs", ".")[1]
+    for name in ("config.yaml", "summary.json", "samples.txt", "metrics.csv", "curve.png"):
+        assert Path(run, name).is_file()
+    path = os.path.abspath(text)
+    assert yaml.safe_load(Path(run, "config.yaml").read_text(encoding="utf-8"))["corpus"]["path"] == path
+    os.rename(text, "moved")
+    assert "its ids are in" in chargen("evaluate", run)[2]
+    assert chargen("train", f"resume={run}", "corpus.path=moved", "trainer.max_steps=9")[::2] == (0, "")

@@ -9,16 +9,19 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from support.corpora import articles_of, load_text
+from support.hosts import Host
 
 from chargen import native
 from chargen.config import CorpusConfig
-from chargen.corpus.encoded import encode_file, find_article_end, load_corpus, load_encoded
+from chargen.corpus.encoded import encode_file, load_corpus, load_stored_corpus
+from chargen.corpus.encoded_folder import load_encoded
 from chargen.corpus.reader import Cleaning, read_articles
 from chargen.corpus.tokenizer import END_ID, UNKNOWN_ID, Tokenizer
 from chargen.errors import ConfigError, TextError, UserError
@@ -133,21 +136,6 @@ def test_split_by_articles_follows_the_end_of_one(tmp_path: Path) -> None:
     corpus = load_text(tmp_path / "a.jsonl", tmp_path, split="article", validation_fraction=0.25)
     assert corpus.ids[corpus.num_train - 1] == END_ID
     assert corpus.tokenizer.decode(corpus.ids[corpus.num_train :]) == "i" * 10 + "j" * 10
-
-
-@pytest.mark.parametrize("block_ids", [1, 2, 5, 100])
-def test_end_of_an_article_is_found_in_blocks(block_ids: int, tmp_path: Path) -> None:
-    """It is the first one from a position on, or else the last one, as in an array of all ids."""
-    random = np.random.default_rng(3)
-    for case in range(40):
-        content = np.where(random.random(23) < case / 100, END_ID, 7).astype(np.uint16)
-        content.tofile(tmp_path / "ids.bin")
-        ids = np.memmap(tmp_path / "ids.bin", dtype=np.uint16, mode="r")
-        boundaries = [index + 1 for index, id in enumerate(content) if id == END_ID]
-        for position in range(24):
-            last = boundaries[-1] if boundaries else None
-            expected = next((boundary for boundary in boundaries if boundary >= position), last)
-            assert find_article_end(ids, position, block_ids=block_ids) == expected
 
 
 # ------------------------------------------------------------------------------- compiled or not
@@ -392,3 +380,80 @@ def test_download_needs_file_size_and_digest(missing: str, tmp_path: Path) -> No
     settings = {"url": "https://127.0.0.1:9/a", "file": "a", "size": 1, "sha256": "0" * 64, missing: None}
     with pytest.raises(ConfigError, match=r"^corpus\.url=https:.*: set corpus\.file, corpus\.size and corpus\.sha256"):
         load_corpus(CorpusConfig(name="text", **settings), tmp_path)
+
+
+# ------------------------------------------------------------------------------- texts that are gone
+
+
+def test_a_text_that_is_gone_is_known_by_its_digest(tmp_path: Path) -> None:
+    """Its ids are used, if they were encoded with the same settings and nothing lies where it was."""
+    text, cache = tmp_path / "a.txt", tmp_path / "cache"
+    text.write_text("to be or not to be\n")
+    before = load_text(text, tmp_path)
+    config = CorpusConfig(name="text", path=str(text), validation_fraction=0.3)
+    assert load_stored_corpus(config, cache, before.sha256) is None  # the text itself is there
+    text.rename(tmp_path / "moved.txt")
+    found = load_stored_corpus(config, cache, before.sha256)
+    assert found is not None
+    assert (found.ids.tolist(), found.num_train, found.sha256) == (before.ids.tolist(), before.num_train, before.sha256)
+    assert found.note == f"no such file, folder or pattern: {text}; its ids are in {cache}"
+    for changed, digest, folder in (
+        ({"min_count": 2}, before.sha256, cache),
+        ({"unit": "byte"}, before.sha256, cache),
+        ({}, "0" * 64, cache),
+        ({}, before.sha256, tmp_path / "elsewhere"),
+    ):
+        assert load_stored_corpus(replace(config, **changed), folder, digest) is None
+    (manifest,) = cache.rglob("manifest.json")
+    content = json.loads(manifest.read_text())
+    for wrong in (
+        "[" * 100_000,
+        "{}",
+        json.dumps({**content, "kinds": None}),
+        json.dumps({**content, "key": "0" * 64}),
+    ):
+        manifest.write_text(wrong)
+        assert load_stored_corpus(config, cache, before.sha256) is None
+    manifest.unlink()
+    os.mkfifo(manifest)
+    assert load_stored_corpus(config, cache, before.sha256) is None
+
+
+def test_a_download_that_is_gone_is_not_fetched_again(host: type[Host], tmp_path: Path) -> None:
+    digest = hashlib.sha256(host.content).hexdigest()
+    config = CorpusConfig(name="text", url=host.url, file="t.txt", size=len(host.content), sha256=digest)
+    before = load_corpus(config, tmp_path)
+    assert json.loads(next(tmp_path.rglob("manifest.json")).read_text())["download"] == "t.txt"
+    assert load_stored_corpus(config, tmp_path, digest) is None
+    (tmp_path / "t.txt").unlink()
+    found = load_stored_corpus(config, tmp_path, digest)
+    assert found is not None
+    assert found.note == f"the download t.txt is not in {tmp_path}; its ids are in {tmp_path}"
+    assert found.ids.tolist() == before.ids.tolist()
+    assert host.asked == [None]
+
+
+def test_the_language_reference_of_another_python_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = CorpusConfig(name="python_reference")
+    before = load_corpus(config, tmp_path)
+    assert load_stored_corpus(config, tmp_path, before.sha256) is None
+    monkeypatch.setattr("chargen.corpus.encoded.python_reference", lambda: ["other topics"])
+    with pytest.raises(TextError, match="has changed since the run, or is another one"):
+        load_corpus(config, tmp_path, expected_sha256=before.sha256)
+    found = load_stored_corpus(config, tmp_path, before.sha256)
+    assert found is not None
+    assert found.num_articles == before.num_articles
+
+
+def test_what_was_left_out_of_a_new_text_is_noted(tmp_path: Path) -> None:
+    """A text that is known already needs no words."""
+    run = tmp_path / "in" / "runs" / "r"
+    run.mkdir(parents=True)
+    for name in ("samples.txt", "metrics.csv"):
+        (run / name).write_text("what a model wrote")
+    (tmp_path / "in" / "a.txt").write_text("to be or not to be\n")
+    corpus = load_text(tmp_path / "in", tmp_path)
+    assert articles_of(corpus) == ["to be or not to be\n"]
+    assert corpus.note == f"left out: 1 that chargen wrote ({run / 'samples.txt'})"
+    config = CorpusConfig(name="text", path=str(tmp_path / "in"))
+    assert load_corpus(config, tmp_path, expected_sha256=corpus.sha256).note == ""

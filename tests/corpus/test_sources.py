@@ -1,4 +1,4 @@
-"""Files are found in a stable order, and downloads are complete, right and made once."""
+"""Downloads are complete, right and made once."""
 
 from __future__ import annotations
 
@@ -7,50 +7,10 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from support.corpora import load_text
 from support.hosts import Host, fetch_from
 
-from chargen.corpus.sources import fetch, find_files, python_reference, reading, unzipped_path
+from chargen.corpus.sources import fetch, python_reference, reading, unzipped_path
 from chargen.errors import ConfigError, TextError
-
-# ------------------------------------------------------------------------------- files
-
-
-def test_glob_list_and_literal_brackets(tmp_path: Path) -> None:
-    for name in ("one [x].txt", "two.txt", "three.log"):
-        (tmp_path / name).write_text(name)
-    assert [f.name for f in find_files(str(tmp_path / "t*"))] == ["three.log", "two.txt"]
-    assert [f.name for f in find_files(str(tmp_path / "one [x].txt"))] == ["one [x].txt"]
-    both = [str(tmp_path / "two.txt"), str(tmp_path / "one [x].txt")]
-    assert [f.name for f in find_files(both)] == ["two.txt", "one [x].txt"]
-
-
-def test_folder_gives_its_text_files_at_any_depth(tmp_path: Path) -> None:
-    (tmp_path / "deep" / ".git").mkdir(parents=True)
-    for name in ("b.txt", "a.md", "deep/c.jsonl", "deep/d.txt.gz", "UPPER.TXT"):
-        (tmp_path / name).touch()
-    for name in ("picture.png", ".hidden.txt", "deep/.git/e.txt"):
-        (tmp_path / name).touch()
-    names = ["UPPER.TXT", "a.md", "b.txt", "deep/c.jsonl", "deep/d.txt.gz"]
-    assert [str(f.relative_to(tmp_path)) for f in find_files(str(tmp_path))] == names
-
-
-def test_mistakes_in_paths(tmp_path: Path) -> None:
-    (tmp_path / "empty").mkdir()
-    for path, message in (
-        ("nowhere.txt", "no such file, folder or pattern: .*nowhere"),
-        ("no*.txt", r"no such file, folder or pattern: .*no\*"),
-        ("empty", "no text in the folder"),
-        ("x" * 5000, "cannot read .*x: File name too long"),
-    ):
-        with pytest.raises(TextError, match=message):
-            find_files(str(tmp_path / path))
-        with pytest.raises(TextError, match=message):
-            load_text(tmp_path / path, tmp_path)
-    with pytest.raises(TextError, match=r"no such file, folder or pattern: ~nobody-of-this-name/a\.txt"):
-        find_files("~nobody-of-this-name/a.txt")
-    with pytest.raises(TextError, match="no files"):
-        find_files([])
 
 
 def test_errors_while_reading_name_the_file_and_the_reason(tmp_path: Path) -> None:

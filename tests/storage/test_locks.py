@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from chargen.errors import FileError
-from chargen.storage.locks import folder_lock
+from chargen.storage.locks import folder_lock, is_locked, new_folder_lock
 
 
 def test_a_folder_has_one_owner(tmp_path: Path) -> None:
@@ -56,3 +56,31 @@ def test_a_new_folder_that_stays_empty_is_removed(tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError), folder_lock(tmp_path / "a" / "b"):
         raise ZeroDivisionError
     assert not (tmp_path / "a" / "b").exists()
+
+
+def test_a_folder_that_exists_gives_way_to_the_next_number(tmp_path: Path) -> None:
+    """Whoever comes at the same moment gets a folder of his own; one that stays empty is removed, and its parents."""
+    wanted = tmp_path / "runs" / "now"
+    barrier, found = threading.Barrier(5), []
+
+    def work() -> None:
+        barrier.wait(10)
+        with new_folder_lock(wanted) as folder:
+            found.append(folder.name)
+            assert is_locked(folder)
+            (folder / "something").touch()
+            barrier.wait(10)
+
+    threads = [threading.Thread(target=work) for _ in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(found) == ["now", "now_2", "now_3", "now_4", "now_5"]
+    with new_folder_lock(wanted) as folder:
+        assert folder == tmp_path / "runs" / "now_6"
+    assert sorted(place.name for place in wanted.parent.iterdir()) == sorted(found)
+    assert not any(map(is_locked, wanted.parent.iterdir()))
+    with pytest.raises(ZeroDivisionError), new_folder_lock(tmp_path / "a" / "b"):
+        raise ZeroDivisionError
+    assert not (tmp_path / "a").exists()

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chargen.cli.conf_folder import choices, values
-from chargen.errors import FileError, UserError
+from chargen.cli.console import warn
+from chargen.errors import FileError, TextError, UserError
 
 if TYPE_CHECKING:
     from chargen.config import TrainConfig
@@ -29,7 +30,7 @@ def corpus_of(model: ModelFile, needed_by: str = "") -> Corpus:
         UserError: the corpus is not known, not there, or has changed. The message says how to do without it.
     """
     from chargen.config import parse_config
-    from chargen.corpus.encoded import load_corpus
+    from chargen.corpus.encoded import load_corpus, load_stored_corpus
 
     instead = f"leave out {needed_by}" if needed_by else "score a text with --text FILE"
     if model.metadata.get("config") is None:
@@ -37,12 +38,17 @@ def corpus_of(model: ModelFile, needed_by: str = "") -> Corpus:
     try:
         config = with_known_data_dir(parse_config(model.metadata["config"]))
         require_known_download(config)
-        corpus = load_corpus(config.corpus, Path(config.data_dir), expected_sha256=str(model.corpus_sha256))
+        data_dir, digest = Path(config.data_dir), str(model.corpus_sha256)
+        corpus = load_stored_corpus(config.corpus, data_dir, digest)
+        corpus = corpus or load_corpus(config.corpus, data_dir, expected_sha256=digest)
         if corpus.tokenizer.vocab_size != model.config.vocab_size:
             raise FileError(f"the model does not know the symbols of corpus {corpus.name}")
+        if corpus.note:
+            warn(corpus.note)
         return corpus
     except UserError as error:
-        raise UserError(f"{error}; or {instead}") from None
+        moved = "if the text lies elsewhere now, link it there (ln -s); " if isinstance(error, TextError) else ""
+        raise UserError(f"{error}; {moved}or {instead}") from None
 
 
 def with_known_data_dir(config: TrainConfig) -> TrainConfig:
@@ -66,12 +72,12 @@ def require_known_download(config: TrainConfig) -> None:
     Raises:
         UserError: the address is not known.
     """
-    from chargen.corpus.sources import unzipped_path
+    from chargen.corpus.sources import is_downloaded
 
     wanted, folder = asdict(config.corpus), Path(config.data_dir)
     if wanted["url"] is None:
         return
-    if wanted["file"] and ((folder / wanted["file"]).is_file() or unzipped_path(folder / wanted["file"]).is_file()):
+    if wanted["file"] and is_downloaded(folder / wanted["file"]):
         return
     known = [values("corpus", name) for name in choices("corpus")]
     if not any(all(wanted[key] == one.get(key) for key in ("url", "file", "size", "sha256")) for one in known):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -12,14 +14,16 @@ from typing import TYPE_CHECKING, Any, cast
 import typer
 
 from chargen.cli.conf_folder import conf_folder
-from chargen.cli.console import program_name, training_console, warn
-from chargen.errors import ConfigError, FileError, UserError
+from chargen.cli.console import escaped, program_name, training_console, warn
+from chargen.cli.streams import unfailing_stdout
+from chargen.errors import ConfigError, FileError, TextError, UserError
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
     from chargen.cli.resume import ResumedRun
     from chargen.config import TrainConfig
+    from chargen.corpus.encoded import Corpus
 
 
 def train(context: typer.Context) -> None:
@@ -40,15 +44,20 @@ def train(context: typer.Context) -> None:
     ConfigStore.instance().store(name="train_schema", node=TrainConfig)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to us, not to Hydra's printer
     runs = _Runs(program_name())
-    sys.argv = ["chargen train", *hydra_arguments(context.args)]
+    arguments = hydra_arguments(context.args)
+    runs.reserve_sweep_folder(arguments)
+    sys.argv = ["chargen train", *arguments, *runs.hydra_overrides]
     try:
-        hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name="train")(runs.job)()
+        with unfailing_stdout():
+            hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name="train")(runs.job)()
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(one_line_of(error)) from error
     except ValueError as error:  # Hydra raises it for some settings
         if runs.is_composing:
             raise ConfigError(str(error)) from error
         raise
+    finally:
+        runs.release_sweep_folder()
     runs.report()
 
 
@@ -58,15 +67,43 @@ class _Runs:
 
     Attributes:
         program: what the user types to start chargen.
+        sweep_folder: the folder that was created for a sweep whose `run_dir` is not given.
         results: score, folder and overrides of each finished run.
         mistakes: errors of the user, kept from Hydra, which would print a page about each.
         is_composing: whether Hydra composes settings, and no run is in progress.
     """
 
     program: str
+    sweep_folder: Path | None = None
     results: list[tuple[float, str, str]] = field(default_factory=list)
     mistakes: list[BaseException] = field(default_factory=list)
     is_composing: bool = True
+
+    def reserve_sweep_folder(self, arguments: Sequence[str]) -> None:
+        """Create the folder of a sweep before Hydra writes into it, unless the user has named it."""
+        from chargen.storage.locks import new_folder
+        from chargen.storage.run_folder import RUNS
+
+        shows_only = {"--cfg", "-c", "--info", "-i", "--hydra-help", "--version"}
+        if {"-m", "--multirun"}.isdisjoint(arguments) or not shows_only.isdisjoint(arguments):
+            return
+        if not any(_key_of(argument) in ("run_dir", "hydra.sweep.dir") for argument in arguments):
+            self.sweep_folder = new_folder(RUNS / time.strftime("%Y-%m-%d_%H-%M-%S"))
+
+    def release_sweep_folder(self) -> None:
+        """Remove the folder of a sweep none of whose runs began."""
+        folder, sweep_file = self.sweep_folder, "multirun.yaml"
+        if folder is None or any(file.name != sweep_file for file in folder.rglob("*") if not file.is_dir()):
+            return
+        (folder / sweep_file).unlink(missing_ok=True)
+        for place in (*folder.iterdir(), folder, folder.parent):  # Hydra has made a folder for each run
+            with contextlib.suppress(OSError):  # there are other runs
+                place.rmdir()
+
+    @property
+    def hydra_overrides(self) -> list[str]:
+        """What Hydra has to know about the folder of a sweep."""
+        return [] if self.sweep_folder is None else [f"hydra.sweep.dir={self.sweep_folder.as_posix()}"]
 
     def job(self, composed: DictConfig) -> float | None:
         """Do one run. An error of the user ends it; in a sweep the other runs go on."""
@@ -85,10 +122,16 @@ class _Runs:
         score = None
         try:
             try:
+                raw = cast(dict[str, Any], OmegaConf.to_container(composed))
                 settings = cast(dict[str, Any], OmegaConf.to_container(composed, resolve=True))
             except OmegaConfBaseException as error:
                 raise ConfigError(one_line_of(error)) from error
-            score = self._run(settings, overrides, sweep_number)
+            # Only the folder that conf/train.yaml names after the time may get another name.
+            is_named_by_time = "${now:" in str(raw["run_dir"])
+            keys = [_key_of(override) for override in overrides]
+            score = self._run(settings, overrides, sweep_number, is_named_by_time and "run_dir" not in keys)
+        except ImportError as error:  # a package is missing or broken; Hydra would print a line of its own
+            self.mistakes.append(error)
         except (UserError, OSError) as error:
             if sweep_number is None:
                 self.mistakes.append(error)
@@ -98,21 +141,25 @@ class _Runs:
         self.is_composing = True
         return score
 
-    def _run(self, settings: dict[str, Any], overrides: list[str], sweep_number: str | None) -> float:
-        from chargen.config import parse_config
+    def _run(
+        self, settings: dict[str, Any], overrides: list[str], sweep_number: str | None, is_named_by_time: bool
+    ) -> float:
+        from chargen.config import expand_home, parse_config
 
         config, resumed = parse_config(settings), None
+        config = replace(config, run_dir=expand_home(config.run_dir))
         if config.resume is not None:
             if sweep_number is not None:
                 raise ConfigError("resume continues one run: leave out -m")
             from chargen.cli.resume import resumed_run
 
-            resumed = resumed_run(config, [override.partition("=")[0] for override in overrides])
-            config = resumed.config
+            resumed = resumed_run(config, [_key_of(override) for override in overrides])
+            config, is_named_by_time = resumed.config, False
         if sweep_number is not None:
-            config = replace(config, run_dir=f"{config.run_dir}/{sweep_number}")
+            folder = self.sweep_folder if self.sweep_folder is not None and is_named_by_time else config.run_dir
+            config, is_named_by_time = replace(config, run_dir=f"{folder}/{sweep_number}"), False
             print(f"\n[{sweep_number}] {' '.join(overrides)}")
-        score = train_run(config.with_absolute_paths(), self.program, resumed)
+        score = train_run(config.with_absolute_paths(), self.program, resumed, may_rename=is_named_by_time)
         self.results.append((score, config.run_dir, " ".join(overrides)))
         return score
 
@@ -126,30 +173,37 @@ class _Runs:
             raise self.mistakes[0]
 
 
-def train_run(config: TrainConfig, program: str, resumed: ResumedRun | None) -> float:
+def _key_of(override: str) -> str:
+    return override.lstrip("+").partition("=")[0]
+
+
+def train_run(config: TrainConfig, program: str, resumed: ResumedRun | None, *, may_rename: bool = False) -> float:
     """Load the corpus and train; return the held-out score, nats per character.
 
     Args:
         config: the settings.
         program: what the user types to start chargen.
         resumed: the run to continue, if it is one.
+        may_rename: whether the folder of the run may get a number if it exists.
     """
     run_dir = Path(config.run_dir)
-    _require_free(run_dir, config)
-    from chargen.corpus.encoded import load_corpus
-    from chargen.storage.locks import folder_lock
+    if not may_rename:
+        _require_free(run_dir, config)
+    from chargen.storage.locks import folder_lock, new_folder_lock
 
     console = training_console()
-    expected = resumed.checkpoint.corpus_sha256 if resumed is not None else None
-    corpus = load_corpus(config.corpus, Path(config.data_dir), expected_sha256=expected)
+    corpus = _load_corpus(config, resumed)
     articles = f", {corpus.num_articles:,} articles" if corpus.num_articles > 1 else ""
     console.print(
         f"corpus {corpus.name}: {len(corpus.ids):,} characters, {len(corpus.tokenizer.symbols):,} symbols{articles}; "
         f"the last {len(corpus.validation) - 1:,} are held out"
     )
+    if corpus.note:
+        console.print(escaped(corpus.note))
     with console.status("loading torch and lightning") if console.is_terminal else contextlib.nullcontext():
         from chargen.training.run import train
-    with folder_lock(run_dir):
+    with (new_folder_lock if may_rename else folder_lock)(run_dir) as run_dir:
+        config = replace(config, run_dir=str(run_dir))
         _require_free(run_dir, config)
         if resumed is None:
             return train(config, corpus, console=console, program=program)
@@ -161,6 +215,23 @@ def train_run(config: TrainConfig, program: str, resumed: ResumedRun | None) -> 
             checkpoint=resumed.checkpoint,
             new_length=resumed.has_new_length,
         )
+
+
+def _load_corpus(config: TrainConfig, resumed: ResumedRun | None) -> Corpus:
+    """Load the text of a run; of one that continues, the text that it has learned from, wherever it lies now."""
+    from chargen.corpus.encoded import load_corpus, load_stored_corpus
+
+    data_dir = Path(config.data_dir)
+    if resumed is None:
+        return load_corpus(config.corpus, data_dir)
+    digest = resumed.checkpoint.corpus_sha256
+    if resumed.has_new_text:
+        return load_corpus(config.corpus, data_dir, expected_sha256=digest)
+    try:
+        stored = load_stored_corpus(config.corpus, data_dir, digest)
+        return stored or load_corpus(config.corpus, data_dir, expected_sha256=digest)
+    except TextError as error:
+        raise TextError(f"{error}; if the text lies elsewhere now, write corpus.path=FILE") from None
 
 
 def _require_free(run_dir: Path, config: TrainConfig) -> None:

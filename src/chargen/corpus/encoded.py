@@ -2,10 +2,6 @@
 
 A corpus is a sequence of articles with one end-of-article id between two of them. The text is read twice in pieces,
 once to count its symbols and once to encode them; neither the text nor its ids are in memory as a whole.
-
-An encoded folder holds `ids.bin`, the ids in the smallest sufficient unsigned integer, `tokenizer.json` and
-`manifest.json`. Its name is a hash of the text's bytes and of every setting that changes the ids, so that another text
-or setting has another folder. The manifest is written last: a folder without one was interrupted and is written again.
 """
 
 from __future__ import annotations
@@ -15,27 +11,33 @@ import json
 import sys
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import numpy as np
 
 from chargen.config import CorpusConfig
 from chargen.corpus.code_points import NUM_CODE_POINTS, code_points_of, count_code_points
+from chargen.corpus.encoded_folder import (
+    ENCODED,
+    NAME_LENGTH,
+    EncodedText,
+    described,
+    find_encoded,
+    key_of,
+    load_encoded,
+)
+from chargen.corpus.files import find_files, find_text
 from chargen.corpus.progress import Advance, byte_progress
 from chargen.corpus.reader import Article, Cleaning, read_articles
-from chargen.corpus.sources import fetch, find_files, python_reference, reading
+from chargen.corpus.sources import fetch, is_downloaded, python_reference, reading
+from chargen.corpus.split import BLOCK_IDS, num_train
 from chargen.corpus.tokenizer import END_ID, Tokenizer, Unit
 from chargen.errors import ConfigError, TextError
 from chargen.storage.atomic import atomic_write, write_text
 from chargen.storage.checksum import sha256_of
 from chargen.storage.locks import folder_lock
-
-FORMAT_VERSION = 1
-
-BLOCK_IDS = 1 << 20
-"""Ids that are read at a time."""
 
 PYTHON_REFERENCE = "python_reference"
 """Name of the corpus that needs no file: the Python language reference."""
@@ -52,6 +54,7 @@ class Corpus:
         sha256: digest of the text's bytes; for a single file, the SHA-256 of that file.
         num_articles: the number of articles.
         num_train: the number of ids for training, from the first one on. The rest is held out.
+        note: what the user should know about where the text was found; "" if there is nothing to say.
     """
 
     name: str
@@ -60,6 +63,7 @@ class Corpus:
     sha256: str
     num_articles: int
     num_train: int
+    note: str = ""
 
     @property
     def train(self) -> np.ndarray:
@@ -84,20 +88,6 @@ class Corpus:
         return newline or int(np.bincount(self.train[:BLOCK_IDS]).argmax())
 
 
-class EncodedText(NamedTuple):
-    """The content of an encoded folder.
-
-    Attributes:
-        ids: (N,) unsigned integers on disk, mapped into memory.
-        tokenizer: the tokenizer of these ids.
-        num_articles: the number of articles.
-    """
-
-    ids: np.memmap
-    tokenizer: Tokenizer
-    num_articles: int
-
-
 def load_corpus(config: CorpusConfig, data_dir: Path, *, expected_sha256: str | None = None) -> Corpus:
     """Find the text of a corpus, encode it unless that was done before, and map its ids into memory.
 
@@ -110,9 +100,8 @@ def load_corpus(config: CorpusConfig, data_dir: Path, *, expected_sha256: str | 
         ConfigError: a setting of the corpus is missing, unknown, or does not fit its text.
         TextError: the text cannot be found, fetched or read, has another digest, or is too short.
     """
-    unit = cast(Unit, config.unit)
-    cleaning = Cleaning(config.encoding, unit, config.normalize_newlines, config.normalize_unicode)
-    source = _Source(_files_of(config, data_dir))
+    cleaning = _cleaning_of(config)
+    source = _source_of(config, data_dir)
     stamps = source.stamps()
     with byte_progress(f"encoding {config.name}", sum(size for size, _ in stamps)) as advance_bar:
 
@@ -121,10 +110,13 @@ def load_corpus(config: CorpusConfig, data_dir: Path, *, expected_sha256: str | 
 
         digest = source.sha256(advance)
         if expected_sha256 not in (None, digest):
-            raise TextError(f"the text of corpus {config.name} has changed since the run: start a new run")
-        shape = {"version": FORMAT_VERSION, "text": digest, "kinds": source.suffixes(), **asdict(cleaning)}
-        key = hashlib.sha256(json.dumps({**shape, "min_count": config.min_count}).encode()).hexdigest()
-        folder = data_dir / "encoded" / key[:20]
+            raise TextError(
+                f"the text of corpus {config.name} has changed since the run, or is another one"
+                f"{f' ({config.path})' if isinstance(config.path, str) else ''}: start a new run"
+            )
+        text = described(digest, source.suffixes(), cleaning)
+        key = key_of(text, config.min_count)
+        folder = data_dir / ENCODED / key[:NAME_LENGTH]
         encoded = load_encoded(folder, key)
         if encoded is None:
             with folder_lock(folder, wait=True, say=lambda text: print(f"chargen: {text}", file=sys.stderr)):
@@ -134,12 +126,43 @@ def load_corpus(config: CorpusConfig, data_dir: Path, *, expected_sha256: str | 
                     sizes = _write_ids(lambda: source.articles(cleaning, advance), folder, config)
                     if not source.has(stamps):
                         raise TextError(f"the text of corpus {config.name} changed while it was read: try again")
-                    manifest = {"key": key, "name": config.name, "sha256": digest, **shape, **sizes}
+                    manifest = {"key": key, "name": config.name, "sha256": digest, **text, **sizes}
+                    if source.download is not None:
+                        manifest["download"] = source.download
                     write_text(folder / "manifest.json", json.dumps(manifest, indent=2, ensure_ascii=False))
                     encoded = load_encoded(folder, key)
             assert encoded is not None, f"{folder} was written and cannot be read"
-    num_train = _num_train(encoded.ids, config)
-    return Corpus(config.name, encoded.ids, encoded.tokenizer, digest, encoded.num_articles, num_train)
+    note = source.note if expected_sha256 is None else ""  # the same text as before needs no words
+    return _corpus(config, encoded, digest, note)
+
+
+def load_stored_corpus(config: CorpusConfig, data_dir: Path, sha256: str) -> Corpus | None:
+    """Map the ids of a text that is not where it was, but was encoded before.
+
+    Args:
+        config: the text, how it was cleaned, and where it was split.
+        data_dir: the folder of downloads and encoded corpora.
+        sha256: digest of the text.
+
+    Returns:
+        None if there is a text where it was, whether or not it is the same, or if its ids are not in `data_dir`.
+
+    Raises:
+        ConfigError: a setting of the corpus is unknown.
+    """
+    problem = _absence(config, data_dir, sha256)
+    encoded = find_encoded(data_dir, sha256, _cleaning_of(config), config.min_count) if problem else None
+    return _corpus(config, encoded, sha256, f"{problem}; its ids are in {data_dir}") if encoded is not None else None
+
+
+def _cleaning_of(config: CorpusConfig) -> Cleaning:
+    unit = cast(Unit, config.unit)
+    return Cleaning(config.encoding, unit, config.normalize_newlines, config.normalize_unicode)
+
+
+def _corpus(config: CorpusConfig, encoded: EncodedText, digest: str, note: str) -> Corpus:
+    ids, tokenizer, num_articles = encoded
+    return Corpus(config.name, ids, tokenizer, digest, num_articles, num_train(ids, config), note)
 
 
 def encode_file(path: str, tokenizer: Tokenizer, cleaning: Cleaning) -> np.ndarray:
@@ -169,9 +192,17 @@ def encode_file(path: str, tokenizer: Tokenizer, cleaning: Cleaning) -> np.ndarr
 
 @dataclass(frozen=True)
 class _Source:
-    """The text of a corpus: files, or the Python language reference if `files` is None."""
+    """The text of a corpus.
+
+    Attributes:
+        files: its files; None for the Python language reference.
+        download: the name of the download that they come from; None for files of the user.
+        note: what the user should know about them; "" if there is nothing to say.
+    """
 
     files: Sequence[Path] | None
+    download: str | None = None
+    note: str = ""
 
     def stamps(self) -> list[tuple[int, int]]:
         """Return size and modification time of each file."""
@@ -213,45 +244,37 @@ class _Source:
                 yield from read_articles(file, cleaning, advance)
 
 
-def _files_of(config: CorpusConfig, data_dir: Path) -> list[Path] | None:
-    """Return the files of a corpus after fetching them if necessary; None for the Python language reference."""
+def _source_of(config: CorpusConfig, data_dir: Path) -> _Source:
+    """Find the text of a corpus, and fetch it if necessary."""
     if config.url is not None:
         if config.file is None or config.size is None or config.sha256 is None:
             raise ConfigError(f"corpus.url={config.url}: set corpus.file, corpus.size and corpus.sha256 too")
-        return [fetch(config.url, data_dir / config.file, config.size, config.sha256)]
+        file = fetch(config.url, data_dir / config.file, config.size, config.sha256)
+        return _Source([file], config.file)
     if config.path is not None:
-        return find_files(config.path)
+        found = find_text(config.path)
+        return _Source(found.files, note=f"left out: {found.left_out}" if found.left_out else "")
     if config.name != PYTHON_REFERENCE:
         raise ConfigError(f"corpus={config.name} needs a text: corpus.path=FILE, FOLDER or 'GLOB'")
-    return None
+    return _Source(None)
+
+
+def _absence(config: CorpusConfig, data_dir: Path, sha256: str) -> str:
+    """Say that the text of a run is not where it was; "" if there is a text, whether or not it is the same."""
+    if config.url is not None:
+        here = config.file and is_downloaded(data_dir / config.file)
+        return "" if here else f"the download {config.file} is not in {data_dir}"
+    if config.path is not None:
+        try:
+            find_files(config.path)
+        except TextError as error:
+            return str(error)
+        return ""
+    is_same = config.name != PYTHON_REFERENCE or _Source(None).sha256(lambda _: None) == sha256
+    return "" if is_same else "the Python language reference of this Python is another one"
 
 
 # ------------------------------------------------------------------------------- encoded folder
-
-
-def load_encoded(folder: Path, key: str) -> EncodedText | None:
-    """Map the ids of an encoded folder into memory.
-
-    Args:
-        folder: the folder.
-        key: the hash of the text and its settings.
-
-    Returns:
-        None if the folder is missing, incomplete, damaged, or has another key.
-    """
-    try:
-        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-        tokenizer = Tokenizer.from_json((folder / "tokenizer.json").read_text(encoding="utf-8"))
-        num_ids, num_articles, dtype = manifest["num_ids"], manifest["num_articles"], tokenizer.dtype
-        if not (isinstance(num_ids, int) and isinstance(num_articles, int)):
-            return None
-        is_complete = (folder / "ids.bin").stat().st_size == num_ids * dtype.itemsize
-        if manifest["key"] != key or manifest["dtype"] != dtype.name or not is_complete:
-            return None
-        ids = np.memmap(folder / "ids.bin", dtype=dtype, mode="r", shape=(num_ids,))
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return None
-    return EncodedText(ids, tokenizer, num_articles)
 
 
 def _write_ids(
@@ -291,45 +314,3 @@ def _encode(articles: Iterable[Article], tokenizer: Tokenizer) -> Iterator[np.nd
                 yield separator
             is_new = is_first_article = False
             yield tokenizer.encode_code_points(symbols)
-
-
-# ------------------------------------------------------------------------------- split
-
-
-def _num_train(ids: np.memmap, config: CorpusConfig) -> int:
-    num_train = int(len(ids) * (1 - config.validation_fraction))
-    if config.split == "article":
-        end = find_article_end(ids, num_train)
-        if end is None:
-            raise ConfigError("corpus.split=article needs several articles, and this corpus is one: write contiguous")
-        num_train = end
-    if num_train < 2 or len(ids) - num_train < 1:
-        raise TextError(
-            f"the corpus has {len(ids)} characters, too few to train on and to hold some out: add more text"
-        )
-    return num_train
-
-
-def find_article_end(ids: np.memmap, position: int, *, block_ids: int = BLOCK_IDS) -> int | None:
-    """Find the boundary between two articles that is closest to `position` from above, or else the last one below it.
-
-    The ids are read from their file in blocks, because what is read through the map stays in memory.
-
-    Args:
-        ids: (N,) ids, mapped from a file.
-        position: an index from 0 to N.
-        block_ids: how many ids are read at a time.
-
-    Returns:
-        The index that follows an `END_ID`; None if there is none.
-    """
-    first = max(position - 1, 0)  # an END_ID here is followed by `position`
-    forward = range(first, len(ids), block_ids)
-    backward = (max(stop - block_ids, 0) for stop in range(first, 0, -block_ids))
-    for starts, which in ((forward, 0), (backward, -1)):
-        for start in starts:
-            block = np.fromfile(str(ids.filename), ids.dtype, block_ids, offset=start * ids.itemsize)
-            ends = np.flatnonzero(block == END_ID)
-            if len(ends):
-                return start + int(ends[which]) + 1
-    return None

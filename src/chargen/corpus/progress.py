@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    ProgressColumn,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+
+MIN_WIDTH = 80
+"""On a narrower terminal, the bar is shown without bytes and times."""
 
 Advance = Callable[[int], None]
 """A function that is called with the number of bytes read since its last call."""
@@ -24,7 +37,9 @@ def byte_progress(label: str, total: int, done: int = 0) -> Iterator[Callable[[f
     Yields:
         A function to call with the number of bytes processed since its last call.
     """
-    columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn()
-    with Progress(*columns, TimeRemainingColumn(), transient=True, disable=not sys.stdout.isatty()) as progress:
+    columns: list[ProgressColumn] = [TextColumn("{task.description}"), BarColumn(), TaskProgressColumn()]
+    if shutil.get_terminal_size().columns >= MIN_WIDTH:
+        columns += [DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()]
+    with Progress(*columns, transient=True, disable=not sys.stdout.isatty()) as progress:
         task = progress.add_task(label, total=total, completed=done)
         yield lambda num_bytes: progress.advance(task, num_bytes)

@@ -1,15 +1,14 @@
-"""Locate the text of a corpus: files on disk, a download, or the Python language reference."""
+"""Fetch the text of a corpus: a download, or the Python language reference."""
 
 from __future__ import annotations
 
-import glob
 import http.client
 import os
 import urllib.parse
 import urllib.request
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,9 +17,6 @@ from chargen.corpus.progress import byte_progress
 from chargen.errors import ConfigError, TextError
 from chargen.storage.atomic import atomic_write, open_no_follow
 from chargen.storage.checksum import sha256_of
-
-TEXT_SUFFIXES = (".txt", ".md", ".jsonl")
-"""The files of a folder that are read as text, also with `.gz` appended."""
 
 MAX_UNZIP_RATIO = 100
 """Size of an unpacked download relative to its archive, at most. Text reaches 5 to 10."""
@@ -42,48 +38,6 @@ def reading(file: Path | str) -> Iterator[None]:
         raise TextError(f"cannot read {file}: {getattr(error, 'strerror', None) or error}") from None
 
 
-# ------------------------------------------------------------------------------- files
-
-
-def find_files(path: str | Sequence[str]) -> list[Path]:
-    """List the files of a text in a stable order.
-
-    Args:
-        path: a file, a folder, a glob, or a sequence of these. A folder stands for its `.txt`, `.md` and `.jsonl` files
-            at any depth, also with `.gz` appended, except hidden ones.
-
-    Raises:
-        TextError: there are no such files, or the path cannot be read.
-    """
-    if not isinstance(path, str):
-        found = [file for one in path for file in find_files(one)]
-        if not found:
-            raise TextError("no files of a text are given")
-        return found
-    try:
-        expanded = Path(path).expanduser()
-    except RuntimeError as error:  # the home folder is unknown
-        raise TextError(f"no such file, folder or pattern: {path} ({error})") from None
-    with reading(path):
-        if expanded.is_dir():
-            found = sorted(file for file in expanded.rglob("*") if _is_text_of(file, expanded))
-            if not found:
-                suffixes = ", ".join(TEXT_SUFFIXES)
-                raise TextError(f"no text in the folder {path}: it should contain {suffixes} files (or .gz)")
-        elif expanded.is_file():
-            found = [expanded]
-        else:
-            found = sorted(Path(match) for match in glob.glob(str(expanded), recursive=True) if Path(match).is_file())
-            if not found:
-                raise TextError(f"no such file, folder or pattern: {path}")
-    return found
-
-
-def _is_text_of(file: Path, folder: Path) -> bool:
-    hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
-    return not hidden and file.name.lower().removesuffix(".gz").endswith(TEXT_SUFFIXES) and file.is_file()
-
-
 def python_reference() -> list[str]:
     """Return the articles of the Python language reference that CPython ships, sorted by topic."""
     from pydoc_data.topics import topics
@@ -97,6 +51,16 @@ def python_reference() -> list[str]:
 def unzipped_path(target: Path) -> Path:
     """Return the path of the text of a download: the file unpacked from a zip archive, or the download itself."""
     return target.with_suffix("") if target.suffix == ".zip" else target
+
+
+def partial_path(target: Path) -> Path:
+    """Return the path of a download that is not complete."""
+    return target.with_name(target.name + ".part")
+
+
+def is_downloaded(target: Path) -> bool:
+    """Tell whether a download is there, unpacked or not."""
+    return target.is_file() or unzipped_path(target).is_file()
 
 
 def fetch(url: str, target: Path, size: int, sha256: str) -> Path:
@@ -132,7 +96,7 @@ def fetch(url: str, target: Path, size: int, sha256: str) -> Path:
             )
     else:
         _require_https(url, by_hand)
-        partial = target.with_name(target.name + ".part")
+        partial = partial_path(target)
         try:
             partial.parent.mkdir(parents=True, exist_ok=True)
             _download(url, partial, size)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import codecs
 import json
+import re
 from collections.abc import Iterable
 from typing import Literal
 
@@ -36,6 +37,9 @@ MAX_JSON_COLONS = NUM_CODE_POINTS + 1000
 """Colons in a `tokenizer.json`, at most: one for each code point, and those around the vocabulary."""
 
 Unit = Literal["character", "byte"]
+
+_NO_BYTES = re.compile("[\ud800-\udc7f\udd00-\udfff]")
+"""Lone surrogates that stand for no byte."""
 
 
 def _byte_alphabet() -> list[str]:
@@ -86,9 +90,16 @@ class Tokenizer:
     # ------------------------------------------------------------------ text and ids
 
     def encode(self, text: str) -> np.ndarray:
-        """Return the ids of `text`, (N,) int64, one per character or per byte; `UNKNOWN_ID` for unknown symbols."""
-        symbols = text if self.unit == "character" else text.encode("utf-8", "surrogateescape")
-        return self.encode_code_points(code_points_of(symbols)).astype(np.int64)
+        """Return the ids of `text`, (N,) int64, one per character or per byte; `UNKNOWN_ID` for unknown symbols.
+
+        In the byte unit, U+DC80 to U+DCFF stand for the bytes 0x80 to 0xFF, as in Python's names of files. Any other
+        lone surrogate has no bytes and is one unknown symbol.
+        """
+        if self.unit == "character":
+            return self.encode_code_points(code_points_of(text)).astype(np.int64)
+        parts = [part.encode("utf-8", "surrogateescape") for part in _NO_BYTES.split(text)]
+        ids = [self.encode_code_points(code_points_of(part)).astype(np.int64) for part in parts]
+        return np.concatenate([ids[0], *(np.append(UNKNOWN_ID, following) for following in ids[1:])])
 
     def encode_code_points(self, code_points: np.ndarray) -> np.ndarray:
         """Return the ids of code points or bytes.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import IO
 
 import matplotlib
 
@@ -19,11 +20,11 @@ Points = tuple[Sequence[float], Sequence[float]]
 """The x and y coordinates of points."""
 
 
-def learning_curve(path: Path, title: str, train: Points, validation: Points, rate: Points) -> None:
+def learning_curve(path: Path | IO[bytes], title: str, train: Points, validation: Points, rate: Points) -> None:
     """Draw the loss of a run over time, for training windows and held-out text, and its learning rate behind them.
 
     Args:
-        path: the picture to write; its suffix sets the format.
+        path: the picture to write; its suffix sets the format. A binary stream gets a PNG.
         title: the title of the picture.
         train: seconds, and nats per character of training windows.
         validation: seconds, and nats per character of the held-out text.
@@ -77,7 +78,7 @@ def compare_runs(path: Path, title: str, curves: Mapping[str, Sequence[Sequence[
     _save(figure, axis, path, title)
 
 
-def _save(figure: Figure, axis: Axes, path: Path, title: str) -> None:
+def _save(figure: Figure, axis: Axes, path: Path | IO[bytes], title: str) -> None:
     """Add title, labels and legend, and write the picture."""
     axis.set_title(title, loc="left", fontsize=11)
     axis.set_xlabel("seconds of training")

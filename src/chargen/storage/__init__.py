@@ -7,4 +7,5 @@
 - `model_file`: `model.safetensors`.
 - `checkpoint`: `last.ckpt`.
 - `run_folder`: the files of a run, and how to find a run.
+- `run_list`: what the files of a run say about it.
 """

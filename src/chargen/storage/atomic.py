@@ -23,7 +23,7 @@ def atomic_write(path: Path, *, allow_pipes: bool = False) -> Iterator[Path]:
 
     Args:
         path: the file to write. Its folder is created if it is missing.
-        allow_pipes: yield `path` itself if it exists and is not a regular file, such as `/dev/stdout` or a pipe.
+        allow_pipes: yield `path` itself if it is a pipe or a device, such as `/dev/stdout`.
 
     Yields:
         The path to write to.
@@ -33,7 +33,7 @@ def atomic_write(path: Path, *, allow_pipes: bool = False) -> Iterator[Path]:
     """
     if path.is_dir():
         raise FileError(f"{path} is a folder: name a file in it")
-    if allow_pipes and path.exists() and not path.is_file():
+    if allow_pipes and is_device(path):
         yield path
         return
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -48,6 +48,11 @@ def atomic_write(path: Path, *, allow_pipes: bool = False) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def is_device(path: Path) -> bool:
+    """Tell whether a path is a pipe or a device, or leads to an open file of this process, as `/dev/stdout` does."""
+    return path.exists() and (not path.is_file() or str(path).startswith(("/dev/std", "/dev/fd/", "/proc/")))
 
 
 def write_text(path: Path, content: str, *, allow_pipes: bool = False) -> None:

@@ -162,6 +162,28 @@ class Checkpoint:
         return None if total is None else int(total)
 
     @property
+    def is_at_its_end(self) -> bool:
+        """Whether this is the checkpoint of the run's last update."""
+        return self.total_updates is not None and self.update >= self.total_updates
+
+    @property
+    def validation_seconds(self) -> float:
+        """How many of the run's seconds its validations have taken; 0 if the file does not say."""
+        seconds = self._validations.get("seconds")
+        return seconds if isinstance(seconds, float) and 0 <= seconds <= self.seconds else 0.0
+
+    @property
+    def validation_windows(self) -> int | None:
+        """How many windows a validation reads; None for all of them."""
+        num_windows = self._validations.get("num_windows")
+        return num_windows if isinstance(num_windows, int) and num_windows > 0 else None
+
+    @property
+    def _validations(self) -> dict[str, Any]:
+        state = self.content["callbacks"].get("Validations")
+        return state if isinstance(state, dict) else {}
+
+    @property
     def metadata(self) -> dict[str, Any]:
         """What each file of the run stores about it: settings, corpus, versions, `start_id`."""
         return dict(self.content["hyper_parameters"]["metadata"])

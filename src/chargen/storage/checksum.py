@@ -30,14 +30,26 @@ def add_checksum(path: Path) -> None:
 
     Args:
         path: an archive without a comment, such as `torch.save` writes.
+
+    Raises:
+        ValueError: it is not one.
     """
     with open(path, "r+b") as stream:
         stream.seek(-2, os.SEEK_END)  # the length of the comment
         end = stream.tell()
-        assert stream.read() == b"\0\0", f"{path} is not a zip archive without a comment"
+        if stream.read() != b"\0\0":
+            raise ValueError(f"{path} is not a zip archive without a comment")
         comment = _LABEL + _sha256_up_to(stream, end).encode()
         stream.seek(end)
         stream.write(len(comment).to_bytes(2, "little") + comment)
+
+
+def has_checksum(path: Path) -> bool:
+    """Tell whether a zip archive ends as `add_checksum` leaves it, without reading the rest: it was not cut off."""
+    with open(path, "rb") as stream:
+        stream.seek(0, os.SEEK_END)
+        stream.seek(max(0, stream.tell() - _COMMENT_BYTES - 2))
+        return stream.read().startswith(_COMMENT_BYTES.to_bytes(2, "little") + _LABEL)
 
 
 def checksum_matches(path: Path) -> bool:

@@ -10,9 +10,10 @@ are ignored. The format version changes only when a file without parts can no lo
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -130,32 +131,14 @@ class ModelFile:
             FileError: it is missing, damaged, written by another program or by a later chargen, or it holds a
                 required part that this chargen does not know.
         """
-        if not path.is_file():
-            raise FileError(f"{path} is not a file: give a model.safetensors of chargen")
-        try:
-            with safe_open(path, framework="numpy") as opened:
-                header = opened.metadata() or {}
-                if header.get("format") != FORMAT:
-                    raise FileError(f"{path} was written by another program: give a model.safetensors of chargen")
-                if header.get("format_version") not in ("2", str(FORMAT_VERSION)):
-                    raise FileError(
-                        f"{path} was written by another version of chargen: update this one (pip install -U chargen), "
-                        "or train again"
-                    )
-                arrays = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118  # not a mapping
-        except (SafetensorError, AttributeError, TypeError) as error:  # the last two for types numpy does not have
-            raise FileError(f"{path} is truncated or not a safetensors file ({error}): give another one") from None
+        with _opened(path) as opened:
+            header = opened.metadata()
+            arrays = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118  # not a mapping
         if header.pop("sha256", "") != digest_of(header, arrays):
             raise FileError(f"{path} has been damaged since it was written: its checksum does not match")
-        try:
-            if header["format_version"] == "2":
-                config, metadata, parts = _from_format_2(header)
-            else:
-                config, metadata, parts = (json.loads(header[key]) for key in ("config", "metadata", "parts"))
-            tokenizer = header["tokenizer"]
-        except (KeyError, ValueError, RecursionError):  # JSON with a number of thousands of digits raises ValueError
-            raise FileError(f"{path} is damaged: its header is not what chargen writes") from None
+        config, metadata, parts = _parsed(header, path)
         weights, found = _split_parts(arrays, parts, path)
+        tokenizer = header["tokenizer"]
         return ModelFile(weights, checked_model_config(config, path), tokenizer, metadata, found).checked(path)
 
     def checked(self, path: Path) -> ModelFile:
@@ -179,6 +162,55 @@ class ModelFile:
         if not all(np.isfinite(weight).all() for weight in self.weights.values()):
             raise FileError(f"{path} has weights that are not finite: it cannot write; give another one")
         return self
+
+
+def read_header(path: Path) -> tuple[ModelConfig, dict[str, Any]]:
+    """Read the settings and the metadata of a model without its weights; its checksum is not compared.
+
+    Raises:
+        FileError: the file is missing, truncated, written by another program or by a later chargen.
+    """
+    with _opened(path) as opened:
+        config, metadata, _ = _parsed(opened.metadata(), path)
+    if not isinstance(metadata, dict):
+        raise _damaged(path)
+    return checked_model_config(config, path), metadata
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """Open a model file of a format that is read here.
+
+    Raises:
+        FileError: it is missing, truncated, written by another program or by a later chargen.
+    """
+    if not path.is_file():
+        raise FileError(f"{path} is not a file: give a model.safetensors of chargen")
+    try:
+        with safe_open(path, framework="numpy") as opened:
+            header = opened.metadata() or {}
+            if header.get("format") != FORMAT:
+                raise FileError(f"{path} was written by another program: give a model.safetensors of chargen")
+            if header.get("format_version") not in ("2", str(FORMAT_VERSION)):
+                raise FileError(
+                    f"{path} was written by another version of chargen: update this one (pip install -U chargen), "
+                    "or train again"
+                )
+            yield opened
+    except (SafetensorError, AttributeError, TypeError) as error:  # the last two for types numpy does not have
+        raise FileError(f"{path} is truncated or not a safetensors file ({error}): give another one") from None
+
+
+def _parsed(header: Mapping[str, str], path: Path) -> tuple[Any, Any, Any]:
+    """Return settings, metadata and parts of a header under their present names."""
+    try:
+        header["tokenizer"]
+        if header["format_version"] == "2":
+            return _from_format_2(header)
+        config, metadata, parts = (json.loads(header[key]) for key in ("config", "metadata", "parts"))
+        return config, metadata, parts
+    except (KeyError, ValueError, RecursionError):  # JSON with a number of thousands of digits raises ValueError
+        raise FileError(f"{path} is damaged: its header is not what chargen writes") from None
 
 
 def checked_model_config(config: Any, path: Path) -> ModelConfig:

@@ -1,0 +1,101 @@
+"""The folder of an encoded text: its name, and how its ids are read.
+
+It holds `ids.bin`, the ids in the smallest sufficient unsigned integer, `tokenizer.json` and `manifest.json`. Its name
+is a hash of the text's bytes and of every setting that changes the ids, so that another text or setting has another
+folder. The manifest is written last: a folder without one was interrupted and is written again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from chargen.corpus.reader import Cleaning
+from chargen.corpus.tokenizer import Tokenizer
+
+FORMAT_VERSION = 1
+
+ENCODED = "encoded"
+"""The folder of encoded texts in the data folder."""
+
+NAME_LENGTH = 20
+"""Digits of the hash that are the name of an encoded folder."""
+
+
+class EncodedText(NamedTuple):
+    """The content of an encoded folder.
+
+    Attributes:
+        ids: (N,) unsigned integers on disk, mapped into memory.
+        tokenizer: the tokenizer of these ids.
+        num_articles: the number of articles.
+    """
+
+    ids: np.memmap
+    tokenizer: Tokenizer
+    num_articles: int
+
+
+def described(sha256: str, suffixes: list[str], cleaning: Cleaning) -> dict[str, Any]:
+    """Return what decides which ids a text has, apart from `min_count`."""
+    return {"version": FORMAT_VERSION, "text": sha256, "kinds": suffixes, **asdict(cleaning)}
+
+
+def key_of(text: dict[str, Any], min_count: int) -> str:
+    """Return the hash of a described text and the last setting that changes its ids."""
+    return hashlib.sha256(json.dumps({**text, "min_count": min_count}).encode()).hexdigest()
+
+
+def find_encoded(data_dir: Path, sha256: str, cleaning: Cleaning, min_count: int) -> EncodedText | None:
+    """Find the ids of a text by its digest, whatever its files were called.
+
+    Args:
+        data_dir: the folder of downloads and encoded corpora.
+        sha256: digest of the text.
+        cleaning: how it was cleaned.
+        min_count: rarer characters are unknown.
+
+    Returns:
+        None if it was not encoded with these settings.
+    """
+    for manifest in sorted((data_dir / ENCODED).glob("*/manifest.json")):
+        try:
+            if not manifest.is_file():  # a pipe would block
+                continue
+            suffixes = json.loads(manifest.read_text(encoding="utf-8"))["kinds"]
+            key = key_of(described(sha256, suffixes, cleaning), min_count)
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            continue
+        if (encoded := load_encoded(manifest.parent, key)) is not None:
+            return encoded
+    return None
+
+
+def load_encoded(folder: Path, key: str) -> EncodedText | None:
+    """Map the ids of an encoded folder into memory.
+
+    Args:
+        folder: the folder.
+        key: the hash of the text and its settings.
+
+    Returns:
+        None if the folder is missing, incomplete, damaged, or has another key.
+    """
+    try:
+        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        tokenizer = Tokenizer.from_json((folder / "tokenizer.json").read_text(encoding="utf-8"))
+        num_ids, num_articles, dtype = manifest["num_ids"], manifest["num_articles"], tokenizer.dtype
+        if not (isinstance(num_ids, int) and isinstance(num_articles, int)):
+            return None
+        is_complete = (folder / "ids.bin").stat().st_size == num_ids * dtype.itemsize
+        if manifest["key"] != key or manifest["dtype"] != dtype.name or not is_complete:
+            return None
+        ids = np.memmap(folder / "ids.bin", dtype=dtype, mode="r", shape=(num_ids,))
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return EncodedText(ids, tokenizer, num_articles)
