@@ -8,6 +8,9 @@ The temperature is 0.8.
 - `numpy`: the network in numpy, which is the fallback without compiled kernels.
 - `torch loop`: a loop over `nn.Embedding`, one step of `nn.LSTM` or `nn.GRU`, `nn.Linear`, softmax and multinomial.
 
+A long prompt is read into a GRU with a vocabulary of 5,387 characters, as a Chinese text has: `read` computes the head
+for the last character alone, in calls that last a fraction of a second; `predict` computes it for every character.
+
 The effect of int8 on the loss is measured on a model that a bare loop trains for some seconds: nats per character over
 64 lanes of held-out text, read by the compiled network in either precision. The time to the first character is the time
 from the start of the command to the first byte of its output, with all files in the page cache.
@@ -25,6 +28,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +45,7 @@ from chargen.nn.model import CharRNN
 from chargen.sampling.native_network import NativeNetwork
 from chargen.sampling.numpy_network import NumpyNetwork, generate
 from chargen.sampling.params import SamplingParams
+from chargen.sampling.session import Network
 from chargen.sampling.weights import PRECISIONS, Precision
 from chargen.storage.model_file import ModelFile
 
@@ -48,6 +53,7 @@ VOCAB_SIZE, EMBEDDING_SIZE, NUM_STREAMS = 67, 64, 64
 PARAMS = SamplingParams(temperature=0.8)
 PROMPT_IDS = [2]
 CHARACTERS_PER_STEP = 32  # as in `chargen.sampling.generator`
+PROMPT_VOCAB_SIZE, PROMPT_HIDDEN_SIZE = 5387, 512
 GOALS = {("lstm", 256): {"float32": 45e3, "int8": 100e3}, ("lstm", 512): {"float32": 12e3, "int8": 40e3}}
 """Characters per second of one stream, by cell and H, then by precision."""
 
@@ -135,6 +141,26 @@ def measure_speeds(cell: str, hidden_size: int, quick: bool) -> dict[str, float]
     return {name: contenders[name][1] / duration for name, duration in seconds.items()}
 
 
+def measure_prompts(quick: bool) -> dict[str, dict[str, float]]:
+    """Return by network the characters per second of a long prompt, with the head computed once and for every one."""
+    torch.manual_seed(1)
+    model = CharRNN(ModelConfig(PROMPT_VOCAB_SIZE, "gru", PROMPT_HIDDEN_SIZE, 1, EMBEDDING_SIZE)).eval()
+    model_file = model.to_model_file("", {})
+    networks: dict[str, tuple[Network, int]] = {"numpy": (NumpyNetwork(model_file), 200 if quick else 1000)}
+    for precision in PRECISIONS if native.library() else ():
+        networks[precision] = (NativeNetwork(model_file, precision), 2000 if quick else 10_000)
+    rng, speeds = np.random.default_rng(1), {}
+    for name, (network, length) in networks.items():
+        ids = rng.integers(2, PROMPT_VOCAB_SIZE, (1, length))
+        contenders: dict[str, Contender] = {
+            "read": partial(network.read, ids),
+            "predict": partial(network.predict, ids),
+        }
+        seconds = time_interleaved(contenders, 3 if quick else 5)
+        speeds[name] = {way: length / duration for way, duration in seconds.items()}
+    return speeds
+
+
 # ------------------------------------------------------------------------ precision and startup
 
 
@@ -184,20 +210,27 @@ def first_character_seconds(model: Path, num_runs: int) -> float:
 
 
 def measure(quick: bool) -> dict[str, Any]:
-    """Measure the speeds of all sizes, the loss in each precision, and the time to the first character."""
+    """Measure all speeds, the loss in each precision, and the time to the first character."""
     points = []
     with one_core():
         for cell in ("lstm", "gru"):
             for hidden_size in (256,) if quick else (128, 256, 512):
                 speeds = measure_speeds(cell, hidden_size, quick)
                 points.append({"cell": cell, "hidden_size": hidden_size, "speeds": speeds})
+        prompts = measure_prompts(quick)
     with tempfile.TemporaryDirectory() as name:
         model_file, ids, text = train_model(8 if quick else 60, Path(name))
         path = Path(name) / "model.safetensors"
         model_file.save(path)
         losses = {precision: nats_per_char(model_file, ids, precision) for precision in PRECISIONS if native.library()}
         seconds = first_character_seconds(path, 3 if quick else 7)
-    return {"points": points, "nats_per_char": losses, "text": text, "first_character_seconds": seconds}
+    return {
+        "points": points,
+        "prompts": prompts,
+        "nats_per_char": losses,
+        "text": text,
+        "first_character_seconds": seconds,
+    }
 
 
 def table(result: dict[str, Any]) -> str:
@@ -226,6 +259,20 @@ def table(result: dict[str, Any]) -> str:
         headings += [f"numpy: speedup over torch loop (goal {GOAL_NUMPY:.0f} x at H 128)"]
         headings += [f"{p}: {NUM_STREAMS} streams over one (goal {GOAL_STREAMS:.0f} x)" for p in PRECISIONS]
         parts.append(markdown_table([*headings, "one stream: speed relative to its goal"], ratios))
+    headings = [
+        f"long prompt: gru, H {PROMPT_HIDDEN_SIZE}, V {PROMPT_VOCAB_SIZE}",
+        *("head for every character, k chars/s", "head once, k chars/s", "speedup"),
+    ]
+    rows = [
+        [
+            name,
+            f"{speed['predict'] / 1e3:.1f}",
+            f"{speed['read'] / 1e3:.1f}",
+            format_ratio(speed["read"] / speed["predict"]),
+        ]
+        for name, speed in result["prompts"].items()
+    ]
+    parts.append(markdown_table(headings, rows))
     losses = result["nats_per_char"]
     if losses:
         scores = ", ".join(f"{precision} {nats:.4f}" for precision, nats in losses.items())

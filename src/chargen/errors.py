@@ -37,7 +37,15 @@ class ArgumentError(UserError):
     """
 
     def __init__(self, name: str, value: Any, allowed: str) -> None:
-        super().__init__(f"{name}={value}: must be {allowed}")
+        super().__init__(name, value, allowed)  # what a copy, such as the one from another process, is made from
         self.name = name
         self.value = value
         self.allowed = allowed
+
+    def __str__(self) -> str:
+        return f"{self.name}={_shortened(self.value)}: must be {self.allowed}"
+
+
+def _shortened(value: Any) -> str:
+    words = repr(value) if isinstance(value, str) else " ".join(str(value).split())
+    return words if len(words) <= 100 else f"{words[:97]}..."

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import copy
+import multiprocessing
+import os
 import pickle
 import subprocess
 import sys
+from collections.abc import Generator
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
+from typing import get_origin, get_type_hints
 
 import numpy as np
 import pytest
 import torch
 from support.models import write_model
-from support.sampling import SYMBOLS, random_model, random_model_file
+from support.sampling import SYMBOLS, random_model, random_model_file, texts_of
 
 import chargen
 from chargen import native
@@ -24,6 +29,7 @@ from chargen.sampling.generator import TextGenerator, load
 from chargen.sampling.native_network import NativeNetwork
 from chargen.sampling.numpy_network import NumpyNetwork, generate
 from chargen.sampling.params import SamplingParams
+from chargen.storage.model_file import ModelFile
 
 compiled = pytest.mark.skipif(native.library() is None, reason="the kernels were not built here")
 BOLD = SamplingParams(1.0)
@@ -31,6 +37,14 @@ BOLD = SamplingParams(1.0)
 
 def generator_for(metadata: dict, symbols: str = SYMBOLS) -> TextGenerator:
     return TextGenerator(random_model().to_model_file(Tokenizer(symbols).to_json(), metadata))
+
+
+def write_byte_model(folder: Path) -> Path:
+    torch.manual_seed(0)
+    tokenizer = Tokenizer(map(chr, range(256)), "byte")
+    model = CharRNN(ModelConfig(tokenizer.vocab_size, "gru", 8, 1, 4))
+    model.to_model_file(tokenizer.to_json(), {"start_id": 2}).save(folder / "model.safetensors")
+    return folder / "model.safetensors"
 
 
 # ------------------------------------------------------------------------------- writing
@@ -116,12 +130,9 @@ def test_a_cell_without_a_kernel_runs_in_numpy(monkeypatch: pytest.MonkeyPatch) 
     assert isinstance(TextGenerator(random_model_file("lstm")).network, NativeNetwork)
 
 
-def test_a_model_of_bytes_writes_whole_characters() -> None:
+def test_a_model_of_bytes_writes_whole_characters(tmp_path: Path) -> None:
     """Only whole characters and U+FFFD are written, however the bytes fall."""
-    torch.manual_seed(0)
-    tokenizer = Tokenizer(map(chr, range(256)), "byte")
-    model = CharRNN(ModelConfig(tokenizer.vocab_size, "gru", 8, 1, 4))
-    file = model.to_model_file(tokenizer.to_json(), {"start_id": 2})
+    file = ModelFile.load(write_byte_model(tmp_path))
     params = SamplingParams(1.5)
     ids = generate(
         NumpyNetwork(file), [2], params, rng=np.random.default_rng(3), max_length=400, banned=[UNKNOWN_ID, END_ID]
@@ -132,13 +143,25 @@ def test_a_model_of_bytes_writes_whole_characters() -> None:
     assert all(pieces)
 
 
-@pytest.mark.parametrize(("options", "name"), [({"max_length": 0}, "max_length"), ({"seed": -5}, "seed")])
-def test_arguments_out_of_range_are_named_at_once(options: dict, name: str) -> None:
-    """Before the first piece is asked for."""
+def test_a_stream_is_a_generator_that_can_be_closed() -> None:
     generator = generator_for({"start_id": 2})
-    with pytest.raises(ArgumentError, match=f"{name}=") as caught:
-        generator.stream(**options)
-    assert caught.value.name == name
+    for method in (TextGenerator.stream, TextGenerator.stream_many):
+        assert get_origin(get_type_hints(method)["return"]) is Generator
+    for stream in (generator.stream(max_length=100), generator.stream_many([1, 2], max_length=100)):
+        assert isinstance(stream, Generator)
+        assert next(stream)
+        stream.close()
+        assert list(stream) == []
+
+
+def test_a_prompt_is_read_when_the_first_piece_is_asked_for() -> None:
+    """A generator of random numbers is used from then on."""
+    generator, rng = generator_for({"start_id": 2}), np.random.default_rng(3)
+    stream = generator.stream("ab", max_length=40, seed=rng)
+    rng.random(5)
+    again = np.random.default_rng(3)
+    again.random(5)
+    assert "".join(stream) == generator.generate("ab", max_length=40, seed=again)
 
 
 # ------------------------------------------------------------------------------- prompts
@@ -151,6 +174,27 @@ def test_a_prompt_is_cleaned_and_encoded_like_the_corpus() -> None:
     assert (ids, unknown) == (generator.tokenizer.encode("a\n\u00e9x").tolist(), ["x"])
     assert UNKNOWN_ID in generator.encode_prompt("axb")[0]  # min_count 2: the training text had unknown characters
     assert generator_for({"start_id": 2}).encode_prompt("axb") == ([2, 3], ["x"])  # min_count 1: it had none
+
+
+@pytest.mark.parametrize("prompt", ["\ud800", "a\udfff", "\ud83d\ude00b", "ab\udcff"])
+def test_a_lone_surrogate_is_an_unknown_character(prompt: str) -> None:
+    kept = "".join(character for character in prompt if character < "\ud800")
+    surrogates = [character for character in prompt if character >= "\ud800"]
+    generator = generator_for({"start_id": 2})
+    assert generator.encode_prompt(prompt) == (generator.encode_prompt(kept)[0], surrogates)
+    assert generator.generate(prompt, max_length=20, seed=1) == generator.generate(kept, max_length=20, seed=1)
+    assert len(generator.score(prompt)) == len(prompt)
+
+
+def test_a_lone_surrogate_is_unknown_to_a_model_of_bytes_unless_it_stands_for_a_byte(tmp_path: Path) -> None:
+    generator = load(write_byte_model(tmp_path))
+    assert generator.encode_prompt("\ud800a\u00e9\udfff") == (
+        generator.encode_prompt("a\u00e9")[0],
+        ["\ud800", "\udfff"],
+    )
+    assert generator.encode_prompt("\udcff") == ([0xFF + 2], [])
+    assert len(generator.score("\ud800a\udcff")) == 3
+    assert generator.generate("\ud800a", max_length=9, seed=1) == generator.generate("a", max_length=9, seed=1)
 
 
 def test_a_tokenizer_of_another_model_is_refused() -> None:
@@ -211,7 +255,7 @@ def test_load_takes_a_folder_or_a_file(tmp_path: Path) -> None:
     folder = write_model(tmp_path / "run")
     texts = {
         load(path).generate(seed=1, max_length=50)
-        for path in (folder, str(folder), folder / "model.safetensors")
+        for path in (folder, str(folder), f"{folder}/", folder / "model.safetensors", str(folder / "model.safetensors"))
     }  # fmt: skip
     assert len(texts) == 1
     assert chargen.load is load
@@ -222,15 +266,59 @@ def test_loading_nothing_is_a_file_error(tmp_path: Path) -> None:
         load(tmp_path / "nowhere")
 
 
-@pytest.mark.parametrize("copied", [copy.deepcopy, lambda it: pickle.loads(pickle.dumps(it))])
-def test_a_copy_of_a_generator_writes_the_same(copied) -> None:
-    generator = generator_for({"start_id": 2})
-    assert copied(generator).generate(max_length=50, seed=1) == generator.generate(max_length=50, seed=1)
+# ------------------------------------------------------------------------------- copies, threads, processes
+
+KINDS = [pytest.param((True, "float32"), marks=compiled), pytest.param((True, "int8"), marks=compiled), (False, "int8")]
+SEEDS = list(range(24))  # for two threads of the kernels, where there are two processors
 
 
-def test_the_public_names_exist() -> None:
-    for name in chargen.__all__:
-        assert getattr(chargen, name) is not None
+@pytest.fixture(params=KINDS)
+def generator(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> TextGenerator:
+    """A generator in either precision, with and without kernels."""
+    has_kernels, precision = request.param
+    if not has_kernels:
+        monkeypatch.setattr(native, "library", lambda: None)
+    return TextGenerator(random_model_file("lstm"), precision)
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda it: pickle.loads(pickle.dumps(it))])
+def test_a_copy_of_a_generator_writes_the_same(copied, generator: TextGenerator) -> None:
+    other = copied(generator)
+    assert (other.precision, type(other.network)) == (generator.precision, type(generator.network))
+    assert texts_of(other, SEEDS) == texts_of(generator, SEEDS)
+    del generator.network
+    assert texts_of(other, SEEDS[:1])  # it does not use the memory of the first one
+
+
+def test_threads_share_a_generator(generator: TextGenerator) -> None:
+    expected = texts_of(generator, SEEDS)
+    with ThreadPoolExecutor(4) as pool:
+        together = [pool.submit(texts_of, generator, SEEDS) for _ in range(4)]
+    assert all(texts.result() == expected for texts in together)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_forked_child_uses_the_generator(generator: TextGenerator) -> None:
+    expected = texts_of(generator, SEEDS)  # the threads of the kernels run before the fork
+    with ProcessPoolExecutor(1, multiprocessing.get_context("fork")) as pool:
+        assert pool.submit(texts_of, generator, SEEDS).result() == expected
+    assert texts_of(generator, SEEDS) == expected
+
+
+@compiled
+def test_a_spawned_process_receives_a_generator_and_returns_its_mistakes() -> None:
+    """Through concurrent.futures and through multiprocessing; a mistake comes back as the same error."""
+    generator = TextGenerator(random_model_file("gru"), "int8")
+    expected, spawn = texts_of(generator, SEEDS), multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, spawn) as executor:
+        written, mistaken = executor.submit(texts_of, generator, SEEDS), executor.submit(texts_of, generator, [-1])
+        assert written.result() == expected
+        with pytest.raises(ArgumentError, match=r"^seeds=-1: must be ") as caught:
+            mistaken.result()
+    assert (caught.value.name, caught.value.value) == ("seeds", -1)
+    with spawn.Pool(1) as pool:
+        assert pool.apply(texts_of, (generator, SEEDS)) == expected
 
 
 def test_sampling_imports_no_heavy_package(tmp_path: Path) -> None:

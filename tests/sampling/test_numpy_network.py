@@ -7,6 +7,7 @@ import pytest
 import torch
 from support.environment import CELLS
 from support.sampling import VOCAB_SIZE, random_model, random_model_file
+from support.threads import seconds_of_other_threads
 
 from chargen.cell_types import CELL_TYPES
 from chargen.corpus.tokenizer import END_ID, UNKNOWN_ID
@@ -93,3 +94,20 @@ def test_a_cell_without_a_tick_is_named(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(numpy_network, "TICKS", {"rnn": TICKS["rnn"]})
     with pytest.raises(ValueError, match="no tick for the cell 'gru'; it has rnn"):
         NumpyNetwork(random_model_file("gru"))
+
+
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+def test_one_thread_computes(precision: str) -> None:
+    """Threads of a matrix product would wait for each other whenever another process takes a processor."""
+    prepare = f"""
+from chargen.config import ModelConfig
+from chargen.nn.model import CharRNN
+from chargen.sampling.numpy_network import NumpyNetwork
+network = NumpyNetwork(CharRNN(ModelConfig(9, "gru", 512, 1, 4)).to_model_file("", {{}}), "{precision}")
+states = network.zero_state()
+"""
+    work = """
+for _ in range(1000):
+    states = network.tick(3, states)[1]
+"""
+    assert seconds_of_other_threads(prepare, work) < 0.1

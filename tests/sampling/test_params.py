@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from support.sampling import sampling_params
+from support.sampling import extreme_params, sampling_params
 
 from chargen.errors import ArgumentError
 from chargen.sampling.params import SamplingParams
@@ -43,6 +43,19 @@ def test_extreme_logits_give_a_distribution(logits: np.ndarray, params: Sampling
     assert p.sum() == pytest.approx(1)
     assert not p[np.isneginf(logits)].any()
     assert p[params.draw(logits, np.random.default_rng(0))] > 0
+
+
+@given(logit_vectors, extreme_params)
+def test_extreme_params_give_a_distribution(logits: np.ndarray, params: SamplingParams) -> None:
+    p = params.probabilities(logits)
+    assert p.sum() == pytest.approx(1)
+    assert p[logits.argmax()] == p.max()
+
+
+@given(logit_vectors, extreme_params)
+def test_top_k_one_takes_the_likeliest_at_any_temperature(logits: np.ndarray, params: SamplingParams) -> None:
+    params = SamplingParams(params.temperature, 1, params.top_p, params.min_p)
+    assert params.draw(logits, np.random.default_rng(0)) == logits.argmax()
 
 
 @given(logit_vectors, st.floats(0.05, 5))
@@ -100,15 +113,28 @@ def test_draws_follow_the_probabilities() -> None:
         ("temperature", float("nan")),
         ("temperature", float("inf")),
         ("temperature", "warm"),
+        ("temperature", True),
+        ("temperature", 10**400),
         ("top_k", -1),
         ("top_k", 2.5),
+        ("top_k", True),
+        ("top_k", "3"),
+        ("top_k", float("nan")),
         ("top_p", 0.0),
         ("top_p", 1.5),
+        ("top_p", True),
         ("min_p", 2.0),
         ("min_p", None),
+        ("min_p", [0.1]),
     ],
 )
 def test_a_value_out_of_range_is_an_argument_error(name: str, value: object) -> None:
-    with pytest.raises(ArgumentError, match=f"{name}={value}: must be ") as caught:
+    with pytest.raises(ArgumentError, match=rf"^{name}=.*: must be ") as caught:
         SamplingParams(**{name: value})
     assert (caught.value.name, caught.value.value) == (name, value) or value != value
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    params = SamplingParams(np.float32(0.5), np.int64(3), np.float64(0.75), np.float16(0.25))
+    assert params == SamplingParams(0.5, 3, 0.75, 0.25)
+    assert [type(value) for value in vars(params).values()] == [float, int, float, float]

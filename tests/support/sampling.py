@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from chargen.config import ModelConfig
 from chargen.corpus.tokenizer import END_ID, Tokenizer
 from chargen.nn.model import CharRNN
+from chargen.sampling.generator import TextGenerator
 from chargen.sampling.params import SamplingParams
-from chargen.sampling.session import Network, Session
+from chargen.sampling.session import Network, Seed, Session
 from chargen.storage.model_file import ModelFile
 
 VOCAB_SIZE = 13
@@ -26,6 +27,14 @@ sampling_params = st.builds(
     top_k=st.integers(0, 25),
     top_p=st.floats(0.01, 1),
     min_p=st.floats(0, 1),
+)
+
+extreme_params = st.builds(
+    SamplingParams,
+    temperature=st.sampled_from([0.0, 5e-324, 1e-320, 1e-46, 1e-3, 1.0, 1e7, 1e12, 1e46, 1.7e308]),
+    top_k=st.sampled_from([0, 1, 3, VOCAB_SIZE, 2**31, 2**32 + 1, 2**63 - 1, 2**63, 2**64, 10**40]),
+    top_p=st.sampled_from([5e-324, 0.25, 0.5, 1 - 2**-53, 1.0]),
+    min_p=st.sampled_from([0.0, 5e-324, 0.5, 1 - 2**-53, 1.0]),
 )
 
 
@@ -72,6 +81,14 @@ def write(network: Network, prompt_ids: Sequence[int], params: SamplingParams, *
 def continue_in_process(network: Network, session: Session) -> list[int]:
     """Finish a text in another process. It is a function of a module, so that the process can import it."""
     return run_to_end(network, session)
+
+
+def texts_of(generator: TextGenerator, seeds: Sequence[Seed]) -> list[str]:
+    """Write a text for each seed. It is a function of a module, so that a process can import it."""
+    texts = [""] * len(seeds)
+    for number, piece in generator.stream_many(seeds, "ab", max_length=40):
+        texts[number] += piece
+    return texts
 
 
 def next_logits(network: Network, ids: Sequence[int]) -> np.ndarray:

@@ -1,9 +1,9 @@
 // The equations of one tick for each cell (nn/cells.py) in vectors, and their derivatives.
 //
 // `step` takes the input part and the hidden part of every gate, updates (h, c), and stores in `kept` what the
-// derivative needs. `step_backward` takes `kept` and the gradient of (h, c). It replaces `kept` by the gradients of the
-// gates, and replaces dh and dc by the part of the gradient that reaches the previous tick directly. The caller adds
-// the part that goes through the recurrent weights.
+// derivative needs; REPRODUCIBLE is explained in simd.h. `step_backward` takes `kept` and the gradient of (h, c). It
+// replaces `kept` by the gradients of the gates, and replaces dh and dc by the part of the gradient that reaches the
+// previous tick directly. The caller adds the part that goes through the recurrent weights.
 //
 // Each tick has `num_kept` kept vectors. After `step_backward`, those from number `hidden` on are the gradients of the
 // gates on the hidden side, in the order of torch.nn, and `input(g)` is the number of gate g's gradient on the input
@@ -20,8 +20,9 @@ struct Rnn {
     static constexpr bool has_c = false;
     static int input(int g) { return g; }
 
+    template <bool REPRODUCIBLE = false>
     static inline void step(const Vec* x, const Vec* s, Vec& h, Vec&, Vec* k) {
-        h = tanh(x[0] + s[0]);
+        h = tanh<REPRODUCIBLE>(x[0] + s[0]);
         k[0] = h;
     }
 
@@ -36,10 +37,12 @@ struct Lstm {
     static constexpr bool has_c = true;
     static int input(int g) { return g; }
 
+    template <bool REPRODUCIBLE = false>
     static inline void step(const Vec* x, const Vec* s, Vec& h, Vec& c, Vec* k) {
-        const Vec i = sigmoid(x[0] + s[0]), f = sigmoid(x[1] + s[1]), g = tanh(x[2] + s[2]), o = sigmoid(x[3] + s[3]);
-        c = f * c + i * g;
-        h = o * tanh(c);
+        const Vec i = sigmoid<REPRODUCIBLE>(x[0] + s[0]), f = sigmoid<REPRODUCIBLE>(x[1] + s[1]),
+                  g = tanh<REPRODUCIBLE>(x[2] + s[2]), o = sigmoid<REPRODUCIBLE>(x[3] + s[3]);
+        c = rounded<REPRODUCIBLE>(f * c) + rounded<REPRODUCIBLE>(i * g);
+        h = o * tanh<REPRODUCIBLE>(c);
         k[0] = i, k[1] = f, k[2] = g, k[3] = o;
     }
 
@@ -62,9 +65,11 @@ struct Gru {
     static constexpr bool has_c = false;
     static int input(int g) { return g == 2 ? 0 : 1 + g; }
 
+    template <bool REPRODUCIBLE = false>
     static inline void step(const Vec* x, const Vec* s, Vec& h, Vec&, Vec* k) {
-        const Vec r = sigmoid(x[0] + s[0]), z = sigmoid(x[1] + s[1]), n = tanh(x[2] + r * s[2]);
-        h = n + z * (h - n);
+        const Vec r = sigmoid<REPRODUCIBLE>(x[0] + s[0]), z = sigmoid<REPRODUCIBLE>(x[1] + s[1]),
+                  n = tanh<REPRODUCIBLE>(x[2] + rounded<REPRODUCIBLE>(r * s[2]));
+        h = n + rounded<REPRODUCIBLE>(z * (h - n));
         k[0] = n, k[1] = r, k[2] = z, k[3] = s[2];
     }
 

@@ -12,10 +12,12 @@ namespace {
 // Of equally likely ids, the lower id is kept.
 static double keep_likeliest(const Stream& stream, int64_t V, double sum, float* weights, int64_t* order) {
     // A heap yields the ids from the likeliest on, so that a large vocabulary need not be sorted. Ids that have left
-    // the heap are stored behind it, the likeliest one last.
+    // the heap are stored behind it, the likeliest one last. Logits are compared, because two of them may have the same
+    // weight after rounding.
     int64_t size = V;
+    const float* logits = stream.logits;
     const auto before = [&](int64_t a, int64_t b) {
-        return weights[a] > weights[b] || (weights[a] == weights[b] && a < b);
+        return logits[a] > logits[b] || (logits[a] == logits[b] && a < b);
     };
     const auto swap = [&](int64_t a, int64_t b) {
         const int64_t id = order[a];
@@ -36,18 +38,23 @@ static double keep_likeliest(const Stream& stream, int64_t V, double sum, float*
             swap(0, --size);
             sink(0);
         }
-        return weights[order[V - 1 - rank]];
+        return order[V - 1 - rank];
     };
 
     const int64_t most = stream.top_k && stream.top_k < V ? stream.top_k : V;
     if (most < V) {
         sum = 0;
-        for (int64_t rank = 0; rank < most; ++rank) sum += likeliest(rank);
+        for (int64_t rank = 0; rank < most; ++rank) sum += weights[likeliest(rank)];
     }
-    const float least = float(stream.min_p) * likeliest(0);
-    double held = likeliest(0);
+    const int64_t best = likeliest(0);
+    const double least = log(stream.min_p);  // -infinity for min_p = 0
+    double held = weights[best];
     int64_t kept = 1;
-    for (; kept < most && held < stream.top_p * sum && likeliest(kept) >= least; ++kept) held += likeliest(kept);
+    for (; kept < most && held < stream.top_p * sum; ++kept) {
+        const int64_t id = likeliest(kept);
+        if ((double(logits[id]) - logits[best]) / stream.temperature < least) break;
+        held += weights[id];
+    }
     for (int64_t i = 0; i < V - kept; ++i) weights[order[i]] = 0;
     return held;
 }
@@ -62,12 +69,13 @@ static int64_t draw(const Stream& stream, int64_t V, double uniform, float* weig
         if (logits[v] > logits[best]) best = v;
     if (stream.temperature == 0) return best;
 
-    const Vec inverse = fill(float(1 / stream.temperature)), largest = fill(logits[best]);
+    // Between these bounds no product below is NaN: 0 * infinity, or -infinity * 0 for a banned id.
+    const Vec inverse = fill(float(fmin(fmax(1 / stream.temperature, FLT_MIN), FLT_MAX))), largest = fill(logits[best]);
     double sum = 0;
     for (int64_t v = 0; v < V; v += VECTOR_WIDTH) {
         const int64_t n = V - v < VECTOR_WIDTH ? V - v : VECTOR_WIDTH;
         const Vec scaled = (load(logits + v, n) - largest) * inverse;
-        store(weights + v, scaled < fill(-80.0f) ? Vec{} : exp(scaled), n);
+        store(weights + v, scaled < fill(-80.0f) ? Vec{} : exp<true>(scaled), n);
         for (int64_t e = 0; e < n; ++e) sum += weights[v + e];
     }
     if (stream.top_k || stream.top_p < 1 || stream.min_p > 0) sum = keep_likeliest(stream, V, sum, weights, order);

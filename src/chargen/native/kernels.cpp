@@ -145,7 +145,8 @@ static const Kernels* packed_for(const Network* net) {
 // Read n ids on each of N streams.
 //   ids: (N, n).
 //   states: (L * states of the cell, N, H), read and updated.
-//   logits: of the next character, (N, V) after the last id; if `every` is nonzero, (N, n, V) after each id.
+//   logits: of the next character, (N, V) after the last id; if `every` is nonzero, (N, n, V) after each id. Null if
+//     they are not wanted and `every` is zero.
 EXPORT int chargen_read(const Network* net, int64_t N, int64_t n, const int64_t* ids, float* states, float* logits,
                         int64_t every, int64_t num_threads) {
     const Kernels* kernels = packed_for(net);

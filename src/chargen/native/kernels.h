@@ -11,6 +11,7 @@
 // processor.
 #pragma once
 
+#include <cfloat>
 #include <cmath>
 #include <cstdint>
 #include <cstring>

@@ -1,8 +1,8 @@
 // The product of a few rows with a packed matrix, in float32 or int8.
 //
 // The matrices are packed by NativeNetwork (sampling/native_network.py). With an int8 matrix the rows are quantized
-// too, each with a scale of its own, and the sums are exact integers. The result of a row does not depend on the other
-// rows.
+// too, each with a scale of its own, the sums are exact integers, and the result has the same bits on every instruction
+// set. The result of a row does not depend on the other rows.
 //
 // Dimensions: x is (N, K).
 #pragma once
@@ -69,13 +69,22 @@ struct PackedProduct {
     // takes unsigned bytes of x.
     void to_bytes(const float* x, int64_t N, float* scratch) const {
         for (int64_t n = 0; n < N; ++n, x += K, scratch += bytes_size(K)) {
+            Vec most = {};
+            for (int64_t k = 0; k < K; k += VECTOR_WIDTH) {
+                const Vec size = (Vec)((IntVec)load(x + k, K - k) & INT32_MAX);
+                most = size > most ? size : most;
+            }
             float largest = 0;
-            for (int64_t k = 0; k < K; ++k) largest = fabsf(x[k]) > largest ? fabsf(x[k]) : largest;
-            const float inverse = largest > 0 ? 127 / largest : 0;
+            for (int e = 0; e < VECTOR_WIDTH; ++e) largest = most[e] > largest ? most[e] : largest;
+            const Vec inverse = fill(largest > 0 ? 127 / largest : 0);
             scratch[0] = largest / 127;
             auto* bytes = reinterpret_cast<uint8_t*>(scratch + 1);
             memset(bytes, 128, 4 * fours(K));
-            for (int64_t k = 0; k < K; ++k) bytes[k] = uint8_t(int32_t(x[k] * inverse + 128.5f));
+            for (int64_t k = 0; k < K; k += VECTOR_WIDTH) {
+                const Vec shifted = rounded(load(x + k, K - k) * inverse) + 128.5f;
+                const auto narrow = __builtin_convertvector(__builtin_convertvector(shifted, IntVec), ByteVec);
+                memcpy(bytes + k, &narrow, size_t(K - k < VECTOR_WIDTH ? K - k : VECTOR_WIDTH));
+            }
         }
     }
 
@@ -105,8 +114,8 @@ struct PackedProduct {
         for (int r = 0; r < R; ++r)
             for (int i = 0; i < P * PANEL; ++i)
                 store(out + (r * vectors + v + i) * VECTOR_WIDTH,
-                      __builtin_convertvector(sum[r][i], Vec) *
-                              (load(m.scale + (v + i) * VECTOR_WIDTH) * rows[r * bytes_size(K)]) +
+                      rounded(__builtin_convertvector(sum[r][i], Vec) *
+                              (load(m.scale + (v + i) * VECTOR_WIDTH) * rows[r * bytes_size(K)])) +
                           load(m.bias + (v + i) * VECTOR_WIDTH));
     }
 };

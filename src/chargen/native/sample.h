@@ -15,12 +15,12 @@ namespace {
 
 // The ticks of N streams whose states are adjacent. Part p of the state of stream i is at states + p * stride + i * H,
 // where a part is h or c of one layer.
-template <class Cell>
+template <class Cell, bool REPRODUCIBLE>
 struct Ticks {
     const Network& net;
-    int64_t N;
-    float* states;
-    int64_t stride;
+    int64_t N = 0;
+    float* states = nullptr;
+    int64_t stride = 0;
     static constexpr int G = Cell::num_gates;
 
     static int64_t num_parts(const Network& net) { return net.L * (Cell::has_c ? 2 : 1); }
@@ -62,7 +62,7 @@ struct Ticks {
                                      : load(net.table + (ids[n * ids_stride] * G + g) * H + j * VECTOR_WIDTH, valid);
                     }
                     if (Cell::has_c) c_here = load(c + at, valid);
-                    Cell::step(x, hidden, h_here, c_here, kept);
+                    Cell::template step<REPRODUCIBLE>(x, hidden, h_here, c_here, kept);
                     store(h + at, h_here, valid);
                     if (Cell::has_c) store(c + at, c_here, valid);
                     store(below + at, layer && net.residual ? h_here + load(below + at, valid) : h_here, valid);
@@ -77,21 +77,27 @@ struct Ticks {
 
 constexpr int64_t GAP = 5 * VECTOR_WIDTH;  // floats between states and sums, to keep them out of the same cache sets
 
-// Divide N streams among threads. Call f(cell, from, to, scratch, thread) for the streams from .. to - 1 of each thread.
-// The scratch has room for the ticks of these streams and, if `gather`, in front of that for their states and a gap.
+// Divide N streams among threads. Call f(ticks, from, to, scratch, thread) for the streams from .. to - 1 of each
+// thread, where f fills in the states of `ticks`. The scratch has room for the ticks of these streams and, if `gather`,
+// in front of that for their states and a gap.
+//
+// With int8 matrices the ticks are reproducible. In float32 the matrix products differ between instruction sets anyway.
 template <class F>
 static int for_streams(const Network& net, int64_t N, int64_t num_threads, bool gather, F f) {
-    return with_cell(net.cell, int(BAD_CELL), [&](auto cell) {
-        using Cell = decltype(cell);
-        const int64_t state_size = gather ? Ticks<Cell>::num_parts(net) * net.H : 0;
-        const int64_t stream_size = state_size + Ticks<Cell>::scratch_size(net);
+    const auto divide = [&](auto ticks) {
+        const int64_t state_size = gather ? ticks.num_parts(net) * net.H : 0;
+        const int64_t stream_size = state_size + ticks.scratch_size(net);
         Scratch scratch(N * stream_size + num_threads * GAP);
         if (!scratch) return int(NO_MEMORY);
         in_parallel(num_threads, [&](int64_t thread) {
             const int64_t from = N * thread / num_threads, to = N * (thread + 1) / num_threads;
-            f(cell, from, to, scratch.get() + from * stream_size + thread * GAP, thread);
+            f(ticks, from, to, scratch.get() + from * stream_size + thread * GAP, thread);
         });
         return int(OK);
+    };
+    return with_cell(net.cell, int(BAD_CELL), [&](auto cell) {
+        using Cell = decltype(cell);
+        return net.head.scale ? divide(Ticks<Cell, true>{net}) : divide(Ticks<Cell, false>{net});
     });
 }
 
@@ -101,12 +107,12 @@ static int read_text(const Network& net, int64_t N, int64_t n, const int64_t* id
     for (int64_t i = 0; i < N * n; ++i)
         if (uint64_t(ids[i]) >= uint64_t(net.V)) return BAD_ID;
     if (num_threads > N) num_threads = N;
-    const auto read = [&](auto cell, int64_t from, int64_t to, float* scratch, int64_t) {
-        const Ticks<decltype(cell)> ticks{net, to - from, states + from * net.H, N * net.H};
+    const auto read = [&](auto ticks, int64_t from, int64_t to, float* scratch, int64_t) {
+        ticks.N = to - from, ticks.states = states + from * net.H, ticks.stride = N * net.H;
         for (int64_t i = 0; i < n; ++i) {
             const auto logits_of = [&](int64_t s) -> float* {
                 if (every) return logits + ((from + s) * n + i) * net.V;
-                return i == n - 1 ? logits + (from + s) * net.V : nullptr;
+                return logits && i == n - 1 ? logits + (from + s) * net.V : nullptr;
             };
             ticks.tick(ids + from * n + i, n, logits_of, scratch);
         }
@@ -123,10 +129,9 @@ static int write_text(const Network& net, const Stream* streams, int64_t N, int6
     // For each thread, `order` (int64, as large as two floats) and `weights`.
     Scratch memory(3 * net.V * num_threads), current(2 * N);
     if (!memory || !current) return NO_MEMORY;
-    const auto write = [&](auto cell, int64_t from, int64_t to, float* scratch, int64_t thread) {
-        using Cell = decltype(cell);
-        const int64_t count = to - from, H = net.H, num_parts = Ticks<Cell>::num_parts(net);
-        const Ticks<Cell> ticks{net, count, scratch, count * H};
+    const auto write = [&](auto ticks, int64_t from, int64_t to, float* scratch, int64_t thread) {
+        const int64_t count = to - from, H = net.H, num_parts = ticks.num_parts(net);
+        ticks.N = count, ticks.states = scratch, ticks.stride = count * H;
         int64_t* order = reinterpret_cast<int64_t*>(memory.get()) + net.V * thread;
         float* weights = memory.get() + net.V * (2 * num_threads + thread);
         int64_t* ids = reinterpret_cast<int64_t*>(current.get()) + from;  // the ids of this tick

@@ -99,6 +99,16 @@ class Helpers {
     std::atomic<int64_t> running_{0}, asleep_{0};
 };
 
+long process_id() {
+#if defined(_WIN32)
+    return 1;
+#else
+    return long(getpid());
+#endif
+}
+
+const long loading_process = process_id();
+
 // The pool of this process. It is never destroyed, because its threads run until the process ends. A forked process
 // inherits the pool but not its threads, so it makes a new pool.
 Helpers& helpers() {
@@ -106,23 +116,21 @@ Helpers& helpers() {
     static long owner = 0;
     static std::mutex creating;
     const std::lock_guard<std::mutex> lock(creating);
-#if defined(_WIN32)
-    const long process = 1;
-#else
-    const long process = long(getpid());
-#endif
+    const long process = process_id();
     if (owner != process) pool = new Helpers, owner = process;
     return *pool;
 }
 
 // The entry point of torch's thread pool if torch has loaded GNU OpenMP. Threads of that pool spin for a while after
-// each of torch's operations, so helper threads beside them would compete for the processors.
+// each of torch's operations, so helper threads beside them would compete for the processors. In a forked process GNU
+// OpenMP would wait for the threads of the parent forever.
 using OpenMP = void (*)(void (*)(void*), void*, unsigned, unsigned);
 
 OpenMP torch_threads() {
 #if defined(_WIN32)
     return nullptr;
 #else
+    if (process_id() != loading_process) return nullptr;
     static const auto found = reinterpret_cast<OpenMP>(dlsym(RTLD_DEFAULT, "GOMP_parallel"));
     return found;
 #endif
@@ -134,8 +142,8 @@ std::atomic<bool> kernel_threads{false};
 void use_kernel_threads(bool own) { kernel_threads = own; }
 
 void in_parallel(int64_t n, Task f, void* data) {
-    const OpenMP torch = kernel_threads ? nullptr : torch_threads();
     if (n == 1) return f(data, 0);
+    const OpenMP torch = kernel_threads ? nullptr : torch_threads();
     if (!torch) return helpers().run(n, f, data);
     struct Job {
         int64_t n;

@@ -9,19 +9,20 @@ from __future__ import annotations
 
 import os
 import unicodedata
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Generator, Iterable, Sequence
+from functools import partial
 
 import numpy as np
 
 from chargen import native
 from chargen.corpus.tokenizer import END_ID, UNKNOWN_ID, Tokenizer
-from chargen.errors import FileError
+from chargen.errors import ArgumentError, FileError
+from chargen.sampling.arguments import check_type, whole_number
 from chargen.sampling.native_network import NativeNetwork
 from chargen.sampling.numpy_network import NumpyNetwork
 from chargen.sampling.params import SamplingParams
-from chargen.sampling.session import Network, Seed, Session
-from chargen.sampling.weights import Precision
+from chargen.sampling.session import Network, Seed, Session, make_rng
+from chargen.sampling.weights import Precision, check_precision
 from chargen.storage.model_file import ModelFile
 from chargen.storage.run_folder import load_model
 
@@ -35,33 +36,54 @@ def load(path: str | os.PathLike[str] | None = None, precision: Precision = "flo
     """Load a trained model.
 
     Args:
-        path: the folder of a run, a `model.safetensors` or a `last.ckpt`; None for the newest run.
+        path: the folder of a run, a `model.safetensors` or a `last.ckpt`, as a string or a path; `~` is the home
+            folder. None stands for the newest run.
         precision: of the weights: `float32`, or `int8`, which is faster and scores a little worse.
 
     Raises:
+        ArgumentError: `path` is not a path, or `precision` is neither of the two.
         FileError: there is no model, or it cannot be read.
     """
-    return TextGenerator(load_model(None if path is None else Path(path)), precision)
+    check_precision(precision)
+    if path is not None and not isinstance(path, (str, os.PathLike)):
+        raise ArgumentError("path", path, "a string, a path or None")
+    return TextGenerator(load_model(path), precision)
 
 
 class TextGenerator:
     """A trained model that writes and scores text.
 
+    Several threads may use one generator at the same time, and so may a forked child of the process. A generator can be
+    copied with `copy.deepcopy`, pickled, and sent to a spawned process; the copy writes the same texts. The iterators
+    that `stream` and `stream_many` return belong to one thread and cannot be copied.
+
+    **Seeds.** The same seed, prompt and parameters write the same text with the same model and the same chargen. With
+    the precision `int8` this holds on every processor: the kernels sum integers exactly and round the same way for
+    every instruction set. With `float32`, sums are rounded differently on processors without fused multiplication and
+    addition and in numpy. A draw close to the border between two characters may then fall on the other side, about once
+    in a million characters, and the text is another one from there on. The same holds for a draw in numpy, which is
+    used without kernels, compared with a draw in compiled code.
+
     Args:
-        model_file: the model; `ModelFile.load` reads it.
+        model_file: the model; `load` reads it from a path.
         precision: of the weights: `float32`, or `int8`, which is faster and scores a little worse.
 
     Attributes:
+        model_file: the model.
+        precision: of the weights.
         network: the compiled network; the one in numpy if there are no kernels for its cell.
         tokenizer: text to ids and back.
         start_id: the id that the model reads before the first character.
         cleaning: how the corpus was cleaned before the model learned it.
 
     Raises:
+        ArgumentError: `model_file` is not a ModelFile, or `precision` is neither of the two.
         FileError: the parts of the model do not fit together.
     """
 
     def __init__(self, model_file: ModelFile, precision: Precision = "float32") -> None:
+        check_type("model_file", model_file, ModelFile, "a ModelFile; chargen.load takes a path")
+        self.model_file, self.precision = model_file, precision
         compiled = native.library() is not None and native.has_cell(model_file.config.cell)
         self.network: Network = (NativeNetwork if compiled else NumpyNetwork)(model_file, precision)
         self.tokenizer = Tokenizer.from_json(model_file.tokenizer)
@@ -69,6 +91,9 @@ class TextGenerator:
             raise FileError("the model's weights do not fit its tokenizer")
         self.start_id = model_file.start_id
         self.cleaning = model_file.cleaning
+
+    def __reduce__(self) -> tuple[type[TextGenerator], tuple[ModelFile, Precision]]:
+        return type(self), (self.model_file, self.precision)
 
     # --------------------------------------------------------------------------- writing
 
@@ -92,23 +117,27 @@ class TextGenerator:
         params: SamplingParams = SamplingParams(),
         seed: Seed = None,
         ignore_eos: bool = False,
-    ) -> Iterator[str]:
+    ) -> Generator[str, None, None]:
         """Continue a prompt piece by piece.
 
+        The arguments are checked when `stream` is called. The prompt is read when the first piece is asked for.
+
         Args:
-            prompt: text to continue. It is not repeated.
+            prompt: text to continue. It is not repeated. Characters that the model does not know are treated as
+                `encode_prompt` says.
             max_length: how many characters to write at most; bytes, for a model of bytes.
             params: how each character is chosen.
-            seed: the same seed writes the same text; None writes another text each time.
+            seed: the same seed writes the same text, see `TextGenerator`; None writes another text each time.
             ignore_eos: write on after the end of an article, instead of stopping there.
 
         Returns:
-            An iterator over pieces of text of at least one character.
+            A generator of pieces of text of at least one character. Its `close` ends the text early.
 
         Raises:
-            ArgumentError: `max_length` or `seed` is out of range.
+            ArgumentError: an argument has the wrong type or is out of range.
         """
-        pieces = self.stream_many([seed], prompt, max_length=max_length, params=params, ignore_eos=ignore_eos)
+        rng = make_rng(seed)
+        pieces = self.stream_many([rng], prompt, max_length=max_length, params=params, ignore_eos=ignore_eos)
         return (text for _, text in pieces)
 
     def stream_many(
@@ -119,7 +148,7 @@ class TextGenerator:
         max_length: int = 1000,
         params: SamplingParams = SamplingParams(),
         ignore_eos: bool = False,
-    ) -> Iterator[tuple[int, str]]:
+    ) -> Generator[tuple[int, str], None, None]:
         """Write several continuations of a prompt at once. Each is what `stream` writes with its seed.
 
         Args:
@@ -130,24 +159,39 @@ class TextGenerator:
             ignore_eos: as for `stream`.
 
         Returns:
-            An iterator over the number of a continuation, counted from 0, and the next piece of its text.
+            A generator of the number of a continuation, counted from 0, and the next piece of its text.
 
         Raises:
-            ArgumentError: `max_length` or a seed is out of range.
+            ArgumentError: as for `stream`.
         """
-        if not seeds:
-            return iter(())
+        if isinstance(seeds, (str, bytes, bytearray)) or not isinstance(seeds, Iterable):
+            raise ArgumentError("seeds", seeds, "several seeds, such as range(4)")
+        rngs = [make_rng(seed, "seeds") for seed in seeds]
+        max_length = whole_number("max_length", max_length, 1)
+        check_type("params", params, SamplingParams, "a SamplingParams, such as SamplingParams(temperature=0.8)")
+        check_type("ignore_eos", ignore_eos, (bool, np.bool_), "True or False")
         ids, _ = self.encode_prompt(prompt)
+
         # A model that was trained on one article has never read the end of one, so it must not write it.
         banned = (UNKNOWN_ID,) if self.start_id == END_ID else (UNKNOWN_ID, END_ID)
-        first = self.network.open(
-            [self.start_id, *ids], params, seed=seeds[0], max_length=max_length, banned=banned,
+        open_session = partial(
+            self.network.open, [self.start_id, *ids], params, max_length=max_length, banned=banned,
             stop=None if ignore_eos else END_ID,
         )  # fmt: skip
-        return self._pieces([first, *(first.fork(seed) for seed in seeds[1:])], ignore_eos)
+        return self._pieces(open_session, rngs, ignore_eos)
 
-    def _pieces(self, sessions: Sequence[Session], ignore_eos: bool) -> Iterator[tuple[int, str]]:
-        """Run sessions to their ends. Yield the number of a session and a piece of its text."""
+    def _pieces(
+        self, open_session: Callable[..., Session], rngs: Sequence[np.random.Generator], ignore_eos: bool
+    ) -> Generator[tuple[int, str], None, None]:
+        """Open a session for each generator of numbers, and run them to their ends.
+
+        Yields:
+            The number of a session and a piece of its text.
+        """
+        if not rngs:
+            return
+        first = open_session(seed=rngs[0])
+        sessions = [first, *(first.fork(rng) for rng in rngs[1:])]
         decoders = [self.tokenizer.decoder() for _ in sessions]
         active, num_characters = dict(enumerate(sessions)), 1  # the first character comes as soon as possible
         while active:
@@ -174,7 +218,11 @@ class TextGenerator:
 
         Returns:
             -ln p of each of the N characters, nats, (N,) float64; of each byte, for a model of bytes.
+
+        Raises:
+            ArgumentError: `text` is not a string.
         """
+        check_type("text", text, str, "a string")
         targets = self.tokenizer.encode(self.clean(text))
         ids = np.concatenate(([self.start_id], targets[:-1]))
         nats, states = np.empty(len(targets)), None
@@ -197,8 +245,14 @@ class TextGenerator:
     def encode_prompt(self, prompt: str) -> tuple[list[int], list[str]]:
         """Return the ids of a prompt, and the characters in it that the model does not know, each once.
 
-        Unknown characters are encoded as the unknown id if the training text had some; otherwise they are left out.
+        Unknown characters are encoded as the unknown id if the training text had some; otherwise they are left out. A
+        lone surrogate, which is not a character, is always unknown; but in a model of bytes, U+DC80 to U+DCFF stand for
+        the bytes 0x80 to 0xFF, as in Python's names of files.
+
+        Raises:
+            ArgumentError: `prompt` is not a string.
         """
+        check_type("prompt", prompt, str, "a string")
         prompt = self.clean(prompt)
         ids = self.tokenizer.encode(prompt)
         if self.cleaning["min_count"] <= 1:

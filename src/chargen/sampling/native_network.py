@@ -15,15 +15,25 @@ import numpy as np
 
 from chargen import native
 from chargen.errors import FileError
+from chargen.sampling.arguments import whole_number
 from chargen.sampling.params import SamplingParams
 from chargen.sampling.session import BANNED, Seed, Session, check_read, check_step, new_session
-from chargen.sampling.weights import Precision, input_table, layer_weights, quantize
+from chargen.sampling.weights import Precision, check_precision, input_table, layer_weights, quantize
 from chargen.storage.model_file import ModelFile
 
 Array = np.ndarray
 
 STREAMS_PER_THREAD = 8
 """With fewer streams on each thread, a second thread takes longer to start than it saves."""
+
+PRODUCTS_PER_CALL = 1 << 27
+"""How many products of two numbers a call of the kernels computes at most, unless a single character takes more.
+
+That is a fraction of a second. Python handles signals, such as the one of Ctrl-C, between two calls.
+"""
+
+_TICK_PRODUCTS = 4096
+"""How many products take as long as the rest of a tick."""
 
 
 class NativeNetwork:
@@ -39,6 +49,7 @@ class NativeNetwork:
         num_threads: threads to use; None for one per eight streams, up to the number of processors.
 
     Raises:
+        ArgumentError: `precision` is none of `PRECISIONS`, or `num_threads` is below 1.
         FileError: the weights do not fit the settings of the model.
         ValueError: the kernels do not compute its cell.
     """
@@ -46,6 +57,8 @@ class NativeNetwork:
     def __init__(
         self, model_file: ModelFile, precision: Precision = "float32", *, num_threads: int | None = None
     ) -> None:
+        check_precision(precision)
+        num_threads = None if num_threads is None else whole_number("num_threads", num_threads, 1)
         config, weights = model_file.config, model_file.weights
         self.model_file, self.precision, self.num_threads = model_file, precision, num_threads
         self._kernels = native.kernels()
@@ -54,7 +67,7 @@ class NativeNetwork:
         cell = native.cell_number(config.cell)
         L, H, G = config.num_layers, config.hidden_size, config.cell_type.num_gates
         try:
-            table = input_table(model_file).astype(np.float32)
+            table = input_table(model_file)
             input_products, hidden_products = (native.PackedMatrix * L)(), (native.PackedMatrix * L)()
             for layer in range(L):
                 weight_ih, weight_hh, bias_ih, bias_hh = layer_weights(model_file, layer)
@@ -68,6 +81,7 @@ class NativeNetwork:
             raise FileError(f"the model's weights do not fit its settings ({error})") from None
         self._vocab_size = len(table)
         self._state_shape = (L * config.cell_type.num_states, H)
+        self._products = (2 * L - 1) * G * H * H + self._vocab_size * H + _TICK_PRODUCTS  # of one character
         self._network = native.Network(
             cell, L, H, self._vocab_size, config.residual, self._kernels.chargen_instruction_set_number(),
             self._address(table),
@@ -101,11 +115,11 @@ class NativeNetwork:
         return new_session(self, prompt_ids, params, seed=seed, max_length=max_length, banned=banned, stop=stop)
 
     def step(self, sessions: Sequence[Session], num_characters: int) -> list[list[int]]:
-        """Write the next ids of every session in one call of the kernel. See `Network.step`."""
+        """Write the next ids of every session side by side. See `Network.step`."""
         check_step(sessions, num_characters, self._state_shape, self._vocab_size)
         if not sessions:
             return []
-        # A session that ends early computes on to the end of the call. What it writes there is dropped.
+        # A session that ends early computes on to the end of the step. What it writes there is dropped.
         wanted = [session.num_wanted(num_characters) for session in sessions]
         N, n = len(sessions), max(wanted)
         uniforms, ids = np.zeros((N, n)), np.empty((N, n), dtype=np.int64)
@@ -117,26 +131,43 @@ class NativeNetwork:
             stream = session.stream or _make_stream(session)
             stream.uniforms, stream.ids = uniforms_address + offset, ids_address + offset
             streams[place] = stream
-        native.check(self._kernels.chargen_write(byref(self._network), streams, N, n, self._threads_for(N)))
+        size, num_threads = self.characters_per_call(N), self._threads_for(N)
+        for begin in range(0, n, size):
+            num_ticks = min(size, n - begin)
+            native.check(self._kernels.chargen_write(byref(self._network), streams, N, num_ticks, num_threads))
+            for stream in streams:
+                stream.uniforms += num_ticks * uniforms.itemsize
+                stream.ids += num_ticks * ids.itemsize
         return [session.accept(row) for session, row in zip(sessions, ids.tolist(), strict=True)]
 
     def close(self, session: Session) -> None:
         """Release the memory of a session. See `Network.close`."""
         session.close()
 
+    def characters_per_call(self, num_streams: int) -> int:
+        """Return how many characters of each stream one call of the kernels reads or writes at most."""
+        return max(1, PRODUCTS_PER_CALL // (num_streams * self._products))
+
     def _read(self, ids: Array, states: Array | None, every: bool) -> tuple[Array, Array]:
-        ids = np.ascontiguousarray(ids, dtype=np.int64)
+        ids = np.asarray(ids, dtype=np.int64)
         (N, n), (num_parts, H) = ids.shape, self._state_shape
         shape = (num_parts, N, H)
         check_read(ids, states, shape)
         states = np.zeros(shape, np.float32) if states is None else np.array(states, np.float32, order="C")
         logits = np.empty((N, n, self._vocab_size) if every else (N, self._vocab_size), dtype=np.float32)
-        native.check(
-            self._kernels.chargen_read(
-                byref(self._network), N, n, ids.ctypes.data, states.ctypes.data, logits.ctypes.data, every,
-                self._threads_for(N),
-            )
-        )  # fmt: skip
+        size = self.characters_per_call(N)
+        for begin in range(0, n, size):
+            piece = np.ascontiguousarray(ids[:, begin : begin + size])
+            here = np.empty((*piece.shape, self._vocab_size), dtype=np.float32) if every else logits
+            wanted = every or begin + size >= n  # the head is computed for the last character alone
+            native.check(
+                self._kernels.chargen_read(
+                    byref(self._network), *piece.shape, piece.ctypes.data, states.ctypes.data,
+                    here.ctypes.data if wanted else None, every, self._threads_for(N),
+                )
+            )  # fmt: skip
+            if every:
+                logits[:, begin : begin + size] = here
         return logits, states
 
     def _threads_for(self, num_streams: int) -> int:
@@ -205,7 +236,7 @@ def _make_stream(session: Session) -> native.Stream:
     """Give a session its struct for the kernel. Its arrays stay where they are until it is closed."""
     params = session.params
     stream = native.Stream(
-        params.temperature, params.top_p, params.min_p, params.top_k, len(session.banned),
+        params.temperature, params.top_p, params.min_p, min(params.top_k, len(session.logits)), len(session.banned),
         session.banned.ctypes.data, None, session.state.ctypes.data, session.logits.ctypes.data, None,
     )  # fmt: skip
     session.stream = stream

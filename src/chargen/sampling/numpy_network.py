@@ -1,5 +1,8 @@
 """A trained network in numpy, one character at a time: the definition of the compiled network.
 
+A product of a matrix and a vector is computed as one product of two vectors per row. Numpy's library computes those on
+one thread, and the threads of a whole product wait for each other whenever another process takes a processor.
+
 Dimensions: N streams, n characters of each, L layers, V vocabulary, H hidden, G gates, P parts of the state: h, or h
 and c, of every layer.
 """
@@ -8,23 +11,33 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
+from typing import NamedTuple
 
 import numpy as np
 
 from chargen.cell_types import CELL_TYPES
 from chargen.corpus.tokenizer import END_ID
 from chargen.errors import FileError
+from chargen.sampling import activations
 from chargen.sampling.params import SamplingParams
 from chargen.sampling.session import BANNED, Seed, Session, check_ids, check_read, check_step, new_session
-from chargen.sampling.weights import Precision, input_table, layer_weights, quantize
+from chargen.sampling.weights import Precision, check_precision, input_table, layer_weights, quantize
 from chargen.storage.model_file import ModelFile
 
 Array = np.ndarray
 State = tuple[Array, ...]
 """The state of a layer: `(h,)` or `(h, c)`, each (H,)."""
 
-Tick = Callable[[Array, Array, State], State]
-"""`(input gates (G*H,), hidden gates (G*H,), state) -> next state`. The gates include their biases."""
+
+class Activations(NamedTuple):
+    """The functions of the gates, each (n,) float32 -> (n,) float32."""
+
+    sigmoid: Callable[[Array], Array]
+    tanh: Callable[[Array], Array]
+
+
+Tick = Callable[[Array, Array, State, Activations], State]
+"""`(input gates (G*H,), hidden gates (G*H,), state, activations) -> next state`. The gates include their biases."""
 
 
 # ------------------------------------------------------------------------------- cells
@@ -34,20 +47,24 @@ def _sigmoid(a: Array) -> Array:
     return 0.5 * np.tanh(0.5 * a) + 0.5  # never overflows
 
 
-def _rnn_tick(gates_x: Array, gates_h: Array, state: State) -> State:
-    return (np.tanh(gates_x + gates_h),)
+_FAST = Activations(_sigmoid, np.tanh)
+_REPRODUCIBLE = Activations(activations.sigmoid, activations.tanh)
 
 
-def _lstm_tick(gates_x: Array, gates_h: Array, state: State) -> State:
+def _rnn_tick(gates_x: Array, gates_h: Array, state: State, of: Activations) -> State:
+    return (of.tanh(gates_x + gates_h),)
+
+
+def _lstm_tick(gates_x: Array, gates_h: Array, state: State, of: Activations) -> State:
     a_i, a_f, a_g, a_o = (gates_x + gates_h).reshape(4, -1)
-    c = _sigmoid(a_f) * state[1] + _sigmoid(a_i) * np.tanh(a_g)
-    return _sigmoid(a_o) * np.tanh(c), c
+    c = of.sigmoid(a_f) * state[1] + of.sigmoid(a_i) * of.tanh(a_g)
+    return of.sigmoid(a_o) * of.tanh(c), c
 
 
-def _gru_tick(gates_x: Array, gates_h: Array, state: State) -> State:
+def _gru_tick(gates_x: Array, gates_h: Array, state: State, of: Activations) -> State:
     (x_r, x_z, x_n), (h_r, h_z, h_n) = gates_x.reshape(3, -1), gates_h.reshape(3, -1)
-    z = _sigmoid(x_z + h_z)
-    n = np.tanh(x_n + _sigmoid(x_r + h_r) * h_n)
+    z = of.sigmoid(x_z + h_z)
+    n = of.tanh(x_n + of.sigmoid(x_r + h_r) * h_n)
     return (n + z * (state[0] - n),)
 
 
@@ -62,23 +79,26 @@ class _FloatProduct:
     """x -> W x + b in float32."""
 
     def __init__(self, rows: Array, bias: Array) -> None:
-        self._rows, self._bias = np.ascontiguousarray(rows), bias
+        self._rows, self._bias = np.ascontiguousarray(rows)[:, None], bias
 
     def __call__(self, x: Array) -> Array:
-        return np.asarray(self._rows @ x + self._bias)
+        return np.asarray((self._rows @ x)[:, 0] + self._bias)
 
 
 class _Int8Product:
-    """x -> W x + b with W and x quantized to int8; the sums of integers are exact."""
+    """x -> W x + b with W and x quantized to int8. The result has the bits of the compiled kernels."""
 
     def __init__(self, rows: Array, bias: Array) -> None:
         integers, self._scale = quantize(rows)
-        self._rows, self._bias = integers.astype(np.float64), bias
+        self._rows, self._bias = integers.astype(np.float64)[:, None], bias
 
     def __call__(self, x: Array) -> Array:
         largest = np.abs(x).max()
-        integers = np.floor(x * (np.float32(127) / largest if largest > 0 else 0) + np.float32(0.5))
-        sums = (self._rows @ integers.astype(np.float64)).astype(np.float32)
+        inverse = np.float32(127) / largest if largest > 0 else np.float32(0)
+        integers = np.floor(x * inverse + np.float32(128.5)) - np.float32(
+            128
+        )  # the kernels add 128 to make it positive
+        sums = (self._rows @ integers.astype(np.float64))[:, 0].astype(np.float32)  # sums of integers are exact
         return np.asarray(sums * (self._scale * (largest / np.float32(127))) + self._bias)
 
 
@@ -95,15 +115,18 @@ class NumpyNetwork:
         precision: of its matrices.
 
     Raises:
+        ArgumentError: `precision` is none of `PRECISIONS`.
         FileError: the weights do not fit the settings of the model.
         ValueError: there are no equations for its cell.
     """
 
     def __init__(self, model_file: ModelFile, precision: Precision = "float32") -> None:
+        check_precision(precision)
         config, weights = model_file.config, model_file.weights
         if config.cell not in TICKS:
             raise ValueError(f"NumpyNetwork has no tick for the cell {config.cell!r}; it has {', '.join(TICKS)}")
         matrix = _Int8Product if precision == "int8" else _FloatProduct
+        self._activations = _REPRODUCIBLE if precision == "int8" else _FAST
         try:
             self._tick, self.num_states = TICKS[config.cell], CELL_TYPES[config.cell].num_states
             self.num_layers, self.hidden_size = config.num_layers, config.hidden_size
@@ -140,13 +163,18 @@ class NumpyNetwork:
         Returns:
             The logits of the next character, (V,), and the states after this one.
         """
+        below, after = self._advance(id, states)
+        return self._head(below), after
+
+    def _advance(self, id: int, states: Sequence[State]) -> tuple[Array, list[State]]:
+        """Read one character. Return the output of the last layer, (H,), and the states after this character."""
         after, below = [], np.empty(0)
         for (input_product, hidden_product), state in zip(self._layers, states, strict=True):
             gates_x = input_product(below) if input_product else self._table[id]
-            state = self._tick(gates_x, hidden_product(state[0]), state)
+            state = self._tick(gates_x, hidden_product(state[0]), state, self._activations)
             below = state[0] + below if input_product and self._residual else state[0]
             after.append(state)
-        return self._head(below), after
+        return below, after
 
     def read(self, ids: Array, states: Array | None = None) -> tuple[Array, Array]:
         """Read ids (N, n). See `Network.read`."""
@@ -199,7 +227,9 @@ class NumpyNetwork:
         for stream, row in enumerate(ids.tolist()):
             layers = self._unpacked(states[:, stream])
             for place, id in enumerate(row):
-                logits[stream, place if every else 0], layers = self.tick(id, layers)
+                below, layers = self._advance(id, layers)
+                if every or place == n - 1:
+                    logits[stream, place if every else 0] = self._head(below)
             states[:, stream] = list(chain(*layers))
         return logits if every else logits[:, 0], states
 

@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from numbers import Integral, Real
 
 import numpy as np
 
-from chargen.errors import ArgumentError
+from chargen.sampling.arguments import real_number, whole_number
 
 Array = np.ndarray
 
@@ -40,14 +39,14 @@ class SamplingParams:
     min_p: float = 0.0
 
     def __post_init__(self) -> None:
-        if not (isinstance(self.temperature, Real) and 0 <= self.temperature < math.inf):
-            raise ArgumentError("temperature", self.temperature, "0 or more")
-        if not (isinstance(self.top_k, Integral) and self.top_k >= 0):
-            raise ArgumentError("top_k", self.top_k, "a whole number from 0 up; 0 keeps all")
-        if not (isinstance(self.top_p, Real) and 0 < self.top_p <= 1):
-            raise ArgumentError("top_p", self.top_p, "above 0 and at most 1")
-        if not (isinstance(self.min_p, Real) and 0 <= self.min_p <= 1):
-            raise ArgumentError("min_p", self.min_p, "from 0 to 1")
+        checked = {
+            "temperature": real_number("temperature", self.temperature, lambda t: 0 <= t < math.inf, "0 or more"),
+            "top_k": whole_number("top_k", self.top_k, 0, "a whole number from 0 up; 0 keeps all"),
+            "top_p": real_number("top_p", self.top_p, lambda p: 0 < p <= 1, "above 0 and at most 1"),
+            "min_p": real_number("min_p", self.min_p, lambda p: 0 <= p <= 1, "from 0 to 1"),
+        }
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
 
     def probabilities(self, logits: Array) -> Array:
         """Return the distribution from which the next character is drawn.
@@ -64,22 +63,19 @@ class SamplingParams:
         logits = logits.astype(np.float64)
         if self.temperature == 0:
             return np.asarray(np.eye(1, len(logits), int(logits.argmax()))[0])
-        scaled = (logits - logits.max()) / self.temperature
-        p = np.exp(scaled)
-        p /= p.sum()
-        if not self.top_k and self.top_p == 1 and not self.min_p:
-            return np.asarray(p)
-        order = np.argsort(-p, kind="stable")
-        kept = len(p)
-        if self.top_k:
-            kept = min(kept, self.top_k)
-        if self.top_p < 1:
-            ranked = p[order[:kept]]
-            kept = min(kept, int(np.searchsorted(np.cumsum(ranked) / ranked.sum(), self.top_p)) + 1)
-        if self.min_p > 0:
-            kept = min(kept, int((p[order] >= self.min_p * p[order[0]]).sum()))
-        p[order[kept:]] = 0
-        return np.asarray(p / p.sum())
+        with np.errstate(over="ignore"):  # a temperature close to 0 leaves only the likeliest characters
+            scaled = (logits - logits.max()) / self.temperature
+        weights = np.exp(scaled)
+        if self.top_k or self.top_p < 1 or self.min_p:
+            order = np.argsort(-logits, kind="stable")  # two logits may have the same weight after rounding
+            kept = min(self.top_k or len(logits), len(logits))
+            if self.top_p < 1:
+                held = np.cumsum(weights[order[:kept]])
+                kept = min(kept, int(np.searchsorted(held, self.top_p * held[-1])) + 1)
+            if self.min_p > 0:
+                kept = min(kept, int((scaled >= math.log(self.min_p)).sum()))
+            weights[order[kept:]] = 0
+        return np.asarray(weights / weights.sum())
 
     def draw(self, logits: Array, rng: np.random.Generator) -> int:
         """Draw one id by inverting the cumulative distribution at one random number.

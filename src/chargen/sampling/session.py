@@ -19,12 +19,16 @@ import numpy as np
 
 from chargen.corpus.tokenizer import UNKNOWN_ID
 from chargen.errors import ArgumentError
+from chargen.sampling.arguments import is_whole, whole_number
 from chargen.sampling.params import SamplingParams
 
 Array = np.ndarray
 
 Seed = int | Sequence[int] | np.random.Generator | None
-"""What `numpy.random.default_rng` takes: the same numbers give the same text; None gives another text each time."""
+"""What `numpy.random.default_rng` takes: the same numbers give the same text; None gives another text each time.
+
+The integers may be those of numpy, from 0 up.
+"""
 
 BANNED = (UNKNOWN_ID,)
 """Ids that are never written unless the caller says otherwise: the unknown character has no spelling."""
@@ -172,22 +176,21 @@ class Network(Protocol):
         """Release the memory of a session. A closed session takes no further steps."""
 
 
-def make_rng(seed: Seed) -> np.random.Generator:
-    """Return the random generator of a seed.
+def make_rng(seed: Seed, name: str = "seed") -> np.random.Generator:
+    """Return the random generator of a seed. `name` is the argument that holds it, for the error.
 
     Raises:
-        ArgumentError: the seed is not one that numpy takes.
+        ArgumentError: the seed is not one of those that `Seed` lists.
     """
-    try:
+    if seed is None or isinstance(seed, (np.random.Generator, np.random.BitGenerator, np.random.SeedSequence)):
         return np.random.default_rng(seed)
-    except (TypeError, ValueError):
-        raise ArgumentError("seed", seed, "a whole number from 0 up, or several of them") from None
-
-
-def check_max_length(max_length: int | None) -> None:
-    """Raise ArgumentError unless `max_length` is None or a positive integer."""
-    if max_length is not None and (not isinstance(max_length, int) or max_length < 1):
-        raise ArgumentError("max_length", max_length, "a whole number from 1 up")
+    given: Any = seed.tolist() if isinstance(seed, np.ndarray) else seed
+    if is_whole(given, 0):
+        return np.random.default_rng(int(given))
+    is_list = isinstance(given, Sequence) and not isinstance(given, (str, bytes, bytearray))
+    if not (is_list and len(given) and all(is_whole(one, 0) for one in given)):
+        raise ArgumentError(name, seed, "a whole number from 0 up, or several of them")
+    return np.random.default_rng([int(one) for one in given])
 
 
 def check_ids(ids: Array, vocab_size: int) -> None:
@@ -208,7 +211,7 @@ def new_session(
 ) -> Session:
     """Implement `Network.open` with `Network.read`."""
     rng, excluded = make_rng(seed), np.array(sorted(set(banned)), dtype=np.int64)
-    check_max_length(max_length)
+    max_length = None if max_length is None else whole_number("max_length", max_length, 1)
     check_ids(excluded, network.vocab_size)
     if len(excluded) == network.vocab_size:
         raise ArgumentError("banned", "every id", "fewer ids than the vocabulary has")
@@ -229,8 +232,7 @@ def check_read(ids: Array, states: Array | None, shape: tuple[int, int, int]) ->
 
 def check_step(sessions: Sequence[Session], num_characters: int, state_shape: tuple[int, int], vocab_size: int) -> None:
     """Raise the errors of `Network.step`."""
-    if num_characters < 1:
-        raise ArgumentError("num_characters", num_characters, "a whole number from 1 up")
+    whole_number("num_characters", num_characters, 1)
     for session in sessions:
         if session.closed:
             raise RuntimeError("this session is closed: open another one")

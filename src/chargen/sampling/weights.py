@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 
+from chargen.errors import ArgumentError
 from chargen.storage.model_file import ModelFile
 
 Array = np.ndarray
@@ -17,6 +18,19 @@ Precision = Literal["float32", "int8"]
 """Of the weights during sampling: int8 is smaller and faster, and its score a little worse."""
 
 PRECISIONS: tuple[Precision, ...] = ("float32", "int8")
+
+_ROWS_AT_ONCE = 1024
+"""Rows of a table that are held in float64 at once."""
+
+
+def check_precision(precision: Precision) -> None:
+    """Check that a precision is one of `PRECISIONS`.
+
+    Raises:
+        ArgumentError: it is not.
+    """
+    if not isinstance(precision, str) or precision not in PRECISIONS:
+        raise ArgumentError("precision", precision, " or ".join(PRECISIONS))
 
 
 def layer_weights(model_file: ModelFile, layer: int) -> tuple[Array, Array, Array, Array]:
@@ -32,9 +46,17 @@ def layer_weights(model_file: ModelFile, layer: int) -> tuple[Array, Array, Arra
 
 
 def input_table(model_file: ModelFile) -> Array:
-    """Return the first layer's input gates of every character, (V, G*H), so that a tick looks them up."""
+    """Return the first layer's input gates of every character, (V, G*H) float32, so that a tick looks them up.
+
+    The sums are computed in float64: rounded to float32, they do not depend on the order in which a processor adds.
+    """
     weight_ih, _, bias_ih, _ = layer_weights(model_file, 0)
-    return np.asarray(model_file.weights["embedding.weight"] @ weight_ih.T + bias_ih)
+    embedding, columns = model_file.weights["embedding.weight"], weight_ih.T.astype(np.float64)
+    table = np.empty((len(embedding), len(weight_ih)), dtype=np.float32)
+    for begin in range(0, len(table), _ROWS_AT_ONCE):
+        rows = slice(begin, begin + _ROWS_AT_ONCE)
+        table[rows] = embedding[rows] @ columns + bias_ih
+    return table
 
 
 def quantize(rows: Array) -> tuple[Array, Array]:
