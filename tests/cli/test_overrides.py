@@ -46,7 +46,7 @@ def test_paths_reach_hydra_as_typed(path: str, away: Path) -> None:
 
 
 @given(st.text(st.characters(codec="utf-8", exclude_categories=("Cc", "Zl", "Zp")), min_size=1).filter(
-    lambda text: text[0] not in "['\"" and text != "null"
+    lambda text: text[0] not in "['\"~" and text != "null"
 ))  # fmt: skip
 def test_any_path_reaches_hydra(path: str) -> None:
     assert OmegaConf.create({"path": parsed(f"run_dir={path}")[1]}).path == path
@@ -65,8 +65,8 @@ def test_other_words_are_passed_on_or_refused() -> None:
     assert hydra_arguments(["trainer.detect_anomaly=true"]) == ["++trainer.detect_anomaly=true"]
     for word, message in (
         ("smal", "smal: no such file; write KEY=VALUE"),
-        ("--epochs", "--epochs: settings have no dashes; write epochs=…"),
-        ("--batch-size=3", "--batch-size=3: settings have no dashes; write batch_size=3"),
+        ("--epochs", "settings have no dashes; --epochs: write trainer.max_epochs=…"),
+        ("--batch-size=3", "settings have no dashes; --batch-size=3: write batch_size=3"),
     ):
         with pytest.raises(ValueError, match=message):
             hydra_arguments([word])
@@ -81,3 +81,51 @@ def test_lists_of_paths_reach_hydra(away: Path) -> None:
         assert OmegaConf.create({"path": parsed(f"corpus.path={typed}")[1]}).path == paths
     (away / "[odd].txt").touch()
     assert parsed("corpus.path=[odd].txt")[1] == "[odd].txt"
+
+
+@pytest.mark.parametrize("key", ["corpus.path", "run_dir", "data_dir", "resume"])
+def test_a_tilde_is_the_home_folder(key: str, away: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/of me")
+    assert parsed(f"{key}=~/x, y.txt")[1] == "/home/of me/x, y.txt"
+    assert parsed(f"{key}=~")[1] == "/home/of me"
+    assert parsed(f"{key}=~$notes.txt")[1] == "~$notes.txt"  # an office program's lock file, not a user's home
+    assert parsed(f"{key}=a~/x")[1] == "a~/x"
+    monkeypatch.setenv("HOME", str(away))
+    (away / "a,b.txt").touch()
+    assert parsed(f"{key}=~/a,b.txt")[1] == str(away / "a,b.txt")
+    assert hydra_arguments(["-m", f"{key}=~/a,b.txt"]) == ["-m", f'{key}="{away}/a,b.txt"']
+
+
+def test_a_tilde_is_the_home_folder_in_lists_sweeps_and_bare_paths(away: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/h")
+    assert parsed("corpus.path=[~/a.txt,b.txt]")[1] == ["/h/a.txt", "b.txt"]
+    assert hydra_arguments(["~/a.txt"]) == ["corpus=text", 'corpus.path="/h/a.txt"']
+    assert hydra_arguments(["~/a.txt", "b.txt", "-m"])[1:] == ["corpus=text", 'corpus.path=["/h/a.txt","b.txt"]']
+    assert hydra_arguments(["-m", "run_dir=~/a,~/b"]) == ["-m", 'run_dir="/h/a","/h/b"']
+    assert hydra_arguments(["--config-dir=~/conf"]) == ["--config-dir=/h/conf"]
+
+
+def swept(*words: str) -> list[Any]:
+    """The paths of the runs of a sweep, as Hydra's own parser reads them."""
+    overrides = OverridesParser.create().parse_overrides([word for word in hydra_arguments(words) if word != "-m"])
+    (override,) = (override for override in overrides if override.key_or_group == "corpus.path")
+    if not override.is_sweep_override():
+        return [OmegaConf.create({"path": override.value()}).path]
+    values = OverridesParser.create().parse_overrides([f"x={one}" for one in override.sweep_string_iterator()])
+    return [OmegaConf.create({"path": one.value()}).path for one in values]
+
+
+@pytest.mark.parametrize("words", [["corpus=text", "corpus.path={}", "-m"], ["-m", "{}"]])
+def test_several_paths_of_a_sweep_are_several_runs(words: list[str], away: Path) -> None:
+    for name in ("a.txt", "b c.txt", "d,e.txt"):
+        (away / name).touch()
+    for typed, paths in (
+        ("a.txt,b c.txt", ["a.txt", "b c.txt"]),
+        ("a.txt, b c.txt,", ["a.txt", "b c.txt"]),
+        ("a.txt", ["a.txt"]),
+        ("d,e.txt", ["d,e.txt"]),  # a file of that name
+        ("a.txt,'d,e.txt'", ["a.txt", "d,e.txt"]),
+        ("*.txt,sub/*.md", ["*.txt", "sub/*.md"]),
+    ):
+        assert swept(*(word.format(typed) for word in words)) == paths
+    assert swept("-m", "corpus=text", "corpus.path=[a.txt,b c.txt],a.txt") == [["a.txt", "b c.txt"], "a.txt"]

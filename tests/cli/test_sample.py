@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import subprocess
@@ -75,7 +76,8 @@ def test_an_interrupted_output_file_keeps_what_was_written(launch: Launch, away:
         assert run.poll() is None
         time.sleep(0.01)
     run.send_signal(signal.SIGINT)
-    assert (run.communicate(timeout=20)[1], run.returncode) == (b"", 130)
+    told = run.communicate(timeout=20)[1]
+    assert (re.fullmatch(rb"chargen: --seed \d+\n", told) is not None, run.returncode) == (True, 130)
     assert len((away / "out.txt").read_text(encoding="utf-8")) > 0
 
 
@@ -95,7 +97,7 @@ def test_a_closed_pipe_is_not_an_error(away: Path) -> None:
 
 def test_an_interrupt_ends_sampling_without_a_message(launch: Launch, away: Path) -> None:
     write_model(away / "r")
-    run = launch("sample", "r", "--length", "10000000", "--ignore-eos")
+    run = launch("sample", "r", "--length", "10000000", "--ignore-eos", "--seed", "1")
     assert run.stdout is not None
     assert run.stdout.read(1)  # it writes: characters come before the end
     run.send_signal(signal.SIGINT)
@@ -114,3 +116,68 @@ def test_novelty_is_reported_on_standard_error(learned: str, chargen: Chargen) -
         assert max(map(len, found)) == int(length)
         assert eval(run) in text
         assert (float(share) > 0) == (int(length) >= 20)
+
+
+def test_a_drawn_seed_is_shown_and_writes_the_same_again(chargen: Chargen, away: Path) -> None:
+    write_model(away / "r")
+    for more in ([], ["--num-samples", "3"], ["--precision", "int8"]):
+        code, out, err = chargen("sample", "r", "--length", "60", *more)
+        found = re.fullmatch(r"chargen: (--seed \d+)\n", err)
+        assert found is not None
+        assert chargen("sample", "r", "--length", "60", *more, *found[1].split()) == (code, out, "")
+    drawn = {chargen("sample", "r", "--length", "1")[2] for _ in range(5)}
+    assert len(drawn) == 5
+    assert chargen("sample", "r", "--temperature", "0")[2] == ""  # nothing is drawn
+
+
+def test_a_file_is_replaced_only_if_told_to(chargen: Chargen, away: Path) -> None:
+    write_model(away / "r")
+    (away / "out.txt").write_text("a poem of mine")
+    words = ("sample", "r", "--seed", "1", "--length", "20", "--output", "out.txt")
+    assert chargen(*words) == (
+        2, "", "chargen: out.txt exists: write --force to replace it, or the name of another file\n"
+    )  # fmt: skip
+    assert (away / "out.txt").read_text() == "a poem of mine"
+    assert chargen(*words, "--force") == (0, "", "")
+    assert chargen(*words[:-2])[1] == (away / "out.txt").read_text()
+
+
+@pytest.mark.parametrize("name", ["-", "/dev/stdout", "/dev/fd/1"])
+def test_standard_output_may_be_named(name: str, chargen: Chargen, away: Path) -> None:
+    write_model(away / "r")
+    words = ("sample", "r", "--seed", "1", "--length", "20")
+    assert chargen(*words, "--output", name) == chargen(*words)
+    assert sorted(file.name for file in away.iterdir()) == ["r"]
+
+
+def test_devices_and_pipes_are_written_to(away: Path, launch: Launch) -> None:
+    """Also where they lead to a file that exists: only its content changes."""
+    write_model(away / "r")
+    (away / "log").touch()
+    before = os.stat(away / "log").st_ino, os.readlink("/dev/stderr")
+    with open(away / "log", "ab") as log:
+        command = [sys.executable, "-m", "chargen", "sample", "r", "--seed", "1", "--length", "9"]
+        assert subprocess.run([*command, "--output", "/dev/stderr"], stderr=log, check=False).returncode == 0
+    assert (os.stat(away / "log").st_ino, os.readlink("/dev/stderr")) == before
+    assert len((away / "log").read_text()) == 10
+    os.mkfifo(away / "pipe")
+    run = launch("sample", "r", "--seed", "1", "--length", "9", "--output", "pipe")
+    assert (away / "pipe").read_text() == (away / "log").read_text()
+    assert run.wait(timeout=20) == 0
+
+
+def test_a_tilde_is_the_home_folder(chargen: Chargen, away: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In every path of a command line, although the shell leaves it in quotes and behind an equals sign."""
+    home = away / "home"
+    write_model(home / "r")
+    (home / "t.txt").write_text("abc " * 20)
+    (away / "~$notes.txt").write_text("ab")
+    monkeypatch.setenv("HOME", str(home))
+    words = ("sample", "~/r", "--seed", "1", "--length", "9")
+    assert chargen(*words, "--prompt-file=~/t.txt")[1].startswith("abc abc")
+    assert chargen(*words, "--prompt-file", "~$notes.txt")[1].startswith("ab")
+    assert chargen(*words, "--output=~/out.txt")[0] == 0
+    assert chargen("evaluate", "~/r/model.safetensors", "--text=~/t.txt", "--json=~/s.json")[0] == 0
+    assert sorted(file.name for file in home.iterdir()) == ["out.txt", "r", "s.json", "t.txt"]
+    assert sorted(file.name for file in away.iterdir()) == ["home", "~$notes.txt"]
+    assert chargen("sample", "~/nowhere")[2].startswith(f"chargen: no such run: {home}/nowhere")

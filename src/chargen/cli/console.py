@@ -10,22 +10,43 @@ import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Optional, TextIO
 
 import typer
 
-from chargen.errors import UserError
+from chargen.cli.streams import discard_stdout, naming_stdout, tell, until_reader_goes
+from chargen.config import expand_home
+from chargen.errors import FileError, UserError
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+
+def at_home(path: Any) -> Any:
+    """Return a path, or None, with `~` replaced by the home folder: no shell does it in quotes, few after `=`."""
+    return None if path is None else type(path)(expand_home(str(path)))
+
+
+def as_utf8(text: str) -> str:
+    """Return an argument whose bytes are UTF-8 as such, although the locale is another, such as C."""
+    try:
+        return os.fsencode(text).decode("utf-8")
+    except UnicodeError:
+        return text
+
 
 RunArgument = Annotated[
     Optional[Path],
     typer.Argument(
         metavar="RUN|FILE",
+        callback=at_home,
         help="A run's folder, its model.safetensors or its last.ckpt; the newest run if not given.",
     ),
 ]
+ForceOption = Annotated[bool, typer.Option("--force", help="Write over a file that exists.")]
+
+STDOUT = ("-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
+"""Names of standard output."""
 
 MAX_MESSAGE = 1000
 """Characters of the longest message that is printed whole."""
@@ -49,14 +70,31 @@ def escaped(text: str) -> str:
 
 def warn(text: str) -> None:
     """Print a line on standard error."""
-    print(f"chargen: {one_line(text)}", file=sys.stderr)
+    tell(f"chargen: {one_line(text)}")
 
 
-def console() -> Console:
-    """Return a console on standard output that prints text as it is."""
+def console(*, stderr: bool = False) -> Console:
+    """Return a console that prints text as it is: wrapped at words on a terminal, unwrapped elsewhere.
+
+    Bars and movements of the cursor go to a terminal only, whatever `FORCE_COLOR` and `TTY_COMPATIBLE` say.
+
+    Args:
+        stderr: print on standard error instead of standard output.
+    """
     from rich.console import Console
 
-    return Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
+    class Output(Console):
+        def on_broken_pipe(self) -> None:
+            discard_stdout()
+            raise typer.Exit()
+
+    return Output(stderr=stderr, **_console_options(sys.stderr if stderr else sys.stdout))
+
+
+def _console_options(stream: TextIO) -> dict[str, Any]:
+    is_terminal = stream.isatty()
+    plain = {"highlight": False, "markup": False, "emoji": False}
+    return {"force_terminal": is_terminal, "soft_wrap": not is_terminal, **plain}
 
 
 def training_console() -> Console:
@@ -71,21 +109,40 @@ def training_console() -> Console:
                 raise SystemExit(_READER_GONE)
             signal.raise_signal(signal.SIGTERM)
 
-    return Output(soft_wrap=True, highlight=False, markup=False, emoji=False)
+    return Output(**_console_options(sys.stdout))
 
 
-def discard_stdout() -> None:
-    """Discard what is written to standard output from now on: its reader has gone."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def is_stdout(file: Path | None) -> bool:
+    """Tell whether a file to write is standard output."""
+    return str(file) in STDOUT
+
+
+def require_new(file: Path | None, *, force: bool) -> None:
+    """Refuse to write over a file or a folder. Devices and pipes can always be written to.
+
+    Raises:
+        FileError: the file exists, and `force` is not set, or it is a folder.
+    """
+    if file is None or is_stdout(file):
+        return
+    from chargen.storage.atomic import is_device
+
+    if file.is_dir():
+        raise FileError(f"{file} is a folder: name a file in it")
+    if file.is_file() and not force and not is_device(file):
+        raise FileError(f"{file} exists: write --force to replace it, or the name of another file")
 
 
 @contextlib.contextmanager
 def text_output(file: Path | None) -> Iterator[Any]:
-    """Yield a function that writes pieces of text as they come, to the terminal or to a file.
+    """Yield a function that writes pieces of text as they come, to standard output or to a file.
 
     A file that is interrupted keeps what was written.
+
+    Args:
+        file: the file to write; None or `-` for standard output.
     """
-    if file is not None:
+    if file is not None and not is_stdout(file):
         from chargen.storage.atomic import atomic_write
 
         interrupted = False
@@ -106,12 +163,9 @@ def text_output(file: Path | None) -> Iterator[Any]:
     is_terminal = sys.stdout.isatty()
 
     def write(text: str) -> None:
-        try:
+        with until_reader_goes(), naming_stdout():
             sys.stdout.write(printable(text) if is_terminal else text)
             sys.stdout.flush()
-        except BrokenPipeError:  # the reader has gone
-            discard_stdout()
-            raise typer.Exit() from None
 
     yield write
 

@@ -4,27 +4,47 @@ from __future__ import annotations
 
 import json
 import math
+import sys
+import tempfile
+import textwrap
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Optional
 
 import typer
 
-from chargen.cli.console import RunArgument, console
-from chargen.errors import FileError
+from chargen.cli.console import ForceOption, RunArgument, at_home, console, is_stdout, require_new, warn
+from chargen.errors import FileError, TextError
 
 if TYPE_CHECKING:
     import numpy as np
+    from rich.console import Console
     from rich.progress import Progress
 
+    from chargen.corpus.reader import Cleaning
     from chargen.corpus.tokenizer import Tokenizer
     from chargen.evaluation.score import Score
+    from chargen.nn.model import CharRNN
     from chargen.storage.model_file import ModelFile
+
+MAX_UNKNOWN = 0.1
+"""A larger fraction of unknown characters makes a score meaningless."""
+
+MEASURED_WINDOWS = 20
+"""Windows of the text on which the speed of protocol C is measured."""
+
+ANNOUNCED_SECONDS = 30.0
+"""A longer computation is announced."""
 
 
 def evaluate(
     run: RunArgument = None,
     text: Annotated[
-        Optional[str], typer.Option(help="Score this text instead of the held-out part of the run's own.")
+        Optional[str],
+        typer.Option(
+            callback=at_home,
+            help="Score this text instead of the held-out part of the run's own; - for standard input.",
+        ),
     ] = None,
     encoding: Annotated[str, typer.Option(help="The encoding of that text.")] = "utf-8",
     dynamic: Annotated[
@@ -34,13 +54,21 @@ def evaluate(
         bool, typer.Option("--baselines", help="Also score letter frequencies, n-grams and compressors.")
     ] = False,
     output: Annotated[
-        Optional[Path], typer.Option("--json", metavar="FILE", help="Also write the scores to this JSON file.")
+        Optional[Path],
+        typer.Option(
+            "--json",
+            metavar="FILE",
+            callback=at_home,
+            help="Also write the scores to this JSON file, which must be new; - for standard output.",
+        ),
     ] = None,
+    force: ForceOption = False,
 ) -> None:
     """Score a text in nats and bits per character under a model and, if asked for, under baselines."""
     from chargen.cli.stored_corpus import corpus_of
     from chargen.storage.run_folder import load_model
 
+    require_new(output, force=force)
     model = load_model(run)
     needed_by = " and ".join(flag for flag, given in (("--dynamic", dynamic), ("--baselines", baselines)) if given)
     corpus = corpus_of(model, needed_by) if needed_by else None
@@ -49,20 +77,21 @@ def evaluate(
     from rich.progress import Progress
 
     from chargen.corpus.tokenizer import Tokenizer
+    from chargen.evaluation.score import require_text
+    from chargen.nn.model import CharRNN
 
     tokenizer = Tokenizer.from_json(model.tokenizer)
     if tokenizer.vocab_size != model.config.vocab_size:
         raise FileError("the model's weights do not fit its tokenizer")
-    out = console()
+    network = CharRNN.from_model_file(model)
+    require_text(scored.ids)
+    if dynamic:
+        _announce_dynamic(network, scored.ids, len(training))
+    out = console(stderr=is_stdout(output))
     with Progress(console=out, transient=True, disable=not out.is_terminal) as progress:
-        scores = _scores(model, scored.ids, training if dynamic else None, progress)
+        scores = _scores(network, scored.ids, training if dynamic else None, progress)
         rows = _baseline_rows(tokenizer, training, scored.ids, progress) if baselines else []
-    out.print(f"{scored.name}: {len(scored.ids) - 1:,} {tokenizer.unit}s")
-    if scored.num_unknown:
-        out.print(f"  {scored.num_unknown:,} of them are unknown to the model, and scored as the unknown character")
-    out.print(f"  {'protocol':42}{'nats/char':>11}{'bits/char':>11}")
-    for label, nats in (*((label, score.nats_per_char) for _, label, score in scores), *rows):
-        out.print(f"  {label:42}{nats:11.4f}{nats / math.log(2):11.4f}")
+    _print_scores(out, scored, tokenizer.unit, [*((label, score.nats_per_char) for _, label, score in scores), *rows])
     if output is not None:
         from chargen.evaluation.score import WINDOW_SIZE
         from chargen.storage.atomic import write_text
@@ -74,7 +103,35 @@ def evaluate(
         report["windowed"]["window"] = WINDOW_SIZE
         if baselines:
             report["baselines"] = dict(rows)
-        write_text(output, json.dumps(report, indent=2, ensure_ascii=False) + "\n", allow_pipes=True)
+        content = json.dumps(report, indent=2, ensure_ascii=is_stdout(output)) + "\n"
+        if is_stdout(output):
+            sys.stdout.write(content)
+        else:
+            write_text(output, content, allow_pipes=True)
+
+
+def _print_scores(out: Console, scored: _ScoredText, unit: str, rows: list[tuple[str, float]]) -> None:
+    """Print the label of each row and its nats per character, and warn about unknown characters."""
+    num_characters = len(scored.ids) - 1
+    unknown = scored.num_unknown / num_characters
+    out.print(f"{scored.name}: {num_characters:,} {unit}s")
+    if scored.num_unknown:
+        out.print(
+            f"  {scored.num_unknown:,} of them ({unknown:.1%}) are unknown to the model, and scored as the unknown "
+            "character"
+        )
+    label_width = min(42, max(16, out.width - 24)) if out.is_terminal else 42
+    out.print(f"  {'protocol':{label_width}}{'nats/char':>11}{'bits/char':>11}")
+    for label, nats in rows:
+        *first, last = textwrap.wrap(label, label_width - 1)
+        for part in first:
+            out.print(f"  {part}")
+        out.print(f"  {last:{label_width}}{nats:11.4f}{nats / math.log(2):11.4f}")
+    if unknown > MAX_UNKNOWN:
+        warn(
+            f"{unknown:.1%} of the {unit}s of {scored.name} are unknown to the model, so these scores say little "
+            "about the text: check --encoding, and that the model has learned from a text in this script"
+        )
 
 
 class _ScoredText(NamedTuple):
@@ -89,31 +146,70 @@ def _text_to_score(model: ModelFile, text: str | None, encoding: str) -> _Scored
     import numpy as np
 
     from chargen.cli.stored_corpus import corpus_of
-    from chargen.corpus.encoded import encode_file
     from chargen.corpus.reader import Cleaning
     from chargen.corpus.tokenizer import UNKNOWN_ID, Tokenizer
 
     if text is not None:
         cleaning = {key: model.cleaning[key] for key in ("normalize_newlines", "normalize_unicode")}
         tokenizer = Tokenizer.from_json(model.tokenizer)
-        encoded = encode_file(text, tokenizer, Cleaning(encoding, tokenizer.unit, **cleaning))
-        return _ScoredText(np.insert(encoded, 0, model.start_id), text, int((encoded == UNKNOWN_ID).sum()))
+        encoded = _encoded(text, tokenizer, Cleaning(encoding, tokenizer.unit, **cleaning))
+        name = "standard input" if text == "-" else text
+        return _ScoredText(np.insert(encoded, 0, model.start_id), name, int((encoded == UNKNOWN_ID).sum()))
     corpus = corpus_of(model)
     ids = corpus.validation
     return _ScoredText(ids, f"held-out text of corpus {corpus.name}", int((ids[1:] == UNKNOWN_ID).sum()))
 
 
+def _encoded(text: str, tokenizer: Tokenizer, cleaning: Cleaning) -> np.ndarray:
+    """Encode a file, a folder, a glob, a pipe, or standard input for `-`; return its ids, (N,)."""
+    from chargen.corpus.encoded import encode_file
+
+    is_pipe = Path(text).exists() and not Path(text).is_file() and not Path(text).is_dir()
+    if text != "-" and not is_pipe:
+        return encode_file(text, tokenizer, cleaning)
+    with tempfile.TemporaryDirectory() as folder:  # a pipe can be read only once
+        copy = Path(folder, "text.txt")
+        copy.write_bytes(sys.stdin.buffer.read() if text == "-" else Path(text).read_bytes())
+        try:
+            return encode_file(str(copy), tokenizer, cleaning)
+        except TextError as error:
+            raise TextError(str(error).replace(str(copy), "standard input" if text == "-" else text)) from None
+
+
+def _announce_dynamic(network: CharRNN, ids: np.ndarray, num_training: int) -> None:
+    """Measure the speed of protocol C on the first windows; say how long it takes if that is longer than a moment.
+
+    Args:
+        network: the model.
+        ids: (N+1,) what is scored.
+        num_training: the number of characters in the training text.
+    """
+    from chargen.evaluation.dynamic import MAX_TRAINING_WINDOWS, SGD, score_dynamic
+
+    T = SGD.window_size
+    score_dynamic(network, ids[: T + 1], SGD)  # the first window is slower than the others
+    measured = ids[: MEASURED_WINDOWS * T + 1]
+    begin = time.perf_counter()
+    score_dynamic(network, measured, SGD)
+    seconds_per_char = (time.perf_counter() - begin) / (len(measured) - 1)
+    seconds = seconds_per_char * (2 * (len(ids) - 1) + min(MAX_TRAINING_WINDOWS * T, num_training))
+    if seconds > ANNOUNCED_SECONDS:
+        time_needed = f"{seconds / 60:.0f} minutes" if seconds > 100 else f"{seconds:.0f} seconds"
+        warn(
+            f"--dynamic takes about {time_needed} for these {len(ids) - 1:,} characters on this machine; without it, "
+            "or with a shorter --text, it is faster"
+        )
+
+
 def _scores(
-    model: ModelFile, ids: np.ndarray, training: np.ndarray | None, progress: Progress
+    network: CharRNN, ids: np.ndarray, training: np.ndarray | None, progress: Progress
 ) -> list[tuple[str, str, Score]]:
     """Return keys, labels and scores by protocols A and B, and by C if there is a training text."""
     from chargen.evaluation.dynamic import MAX_TRAINING_WINDOWS, RMS, SGD, gradient_mean_squares, score_dynamic
     from chargen.evaluation.score import WINDOW_SIZE, score_streaming, score_windowed
-    from chargen.nn.model import CharRNN
 
-    network, N = CharRNN.from_model_file(model), len(ids) - 1
-    more = 0 if training is None else 2 * N + min(MAX_TRAINING_WINDOWS * RMS.window_size, len(training) - 1)
-    task = progress.add_task("scoring", total=2 * N + more)
+    N = len(ids) - 1
+    task = progress.add_task("scoring", total=2 * N)
 
     def advance(num_characters: int) -> None:
         progress.advance(task, num_characters)
@@ -123,6 +219,8 @@ def _scores(
         ("streaming", "B  streaming, one carried state", score_streaming(network, ids, advance)),
     ]
     if training is not None:
+        num_measured = min(MAX_TRAINING_WINDOWS * RMS.window_size, len(training) - 1)
+        task = progress.add_task("protocol C", total=2 * N + num_measured)
         squares = gradient_mean_squares(network, training, RMS.window_size, advance)
         rms, sgd = score_dynamic(network, ids, RMS, squares, advance), score_dynamic(network, ids, SGD, None, advance)
         scores += [("dynamic_rms", "C  dynamic, RMS rule", rms), ("dynamic_sgd", "C  dynamic, SGD rule", sgd)]
@@ -135,7 +233,7 @@ def _baseline_rows(
     """Return the name of each baseline and its nats per character."""
     from chargen.evaluation.baselines import score_baselines
 
-    task = progress.add_task("counting and compressing", total=4)
+    task = progress.add_task("baselines", total=4)
 
     def advance(_: str) -> None:
         progress.advance(task)

@@ -7,23 +7,43 @@ path, is therefore quoted before Hydra sees it. A bare path is short for `corpus
 
 from __future__ import annotations
 
+import os
 import re
+import sys
 from collections.abc import Sequence
+from importlib.util import find_spec, module_from_spec
 from pathlib import Path
 
+from hydra.core.override_parser import overrides_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from chargen.config import unknown_setting
+from chargen.cli.synonyms import path_exists
+from chargen.cli.unknown_words import OPTIONS_WITH_A_VALUE, require_known_settings
+from chargen.config import expand_home, unknown_setting
 from chargen.errors import ConfigError, TextError
+
+
+def _keep_assertions_of_hydra() -> None:
+    """Compile Hydra's parser again with its assertions, which read part of what is typed.
+
+    Without this, functions such as `range(1,3)` and dictionaries cannot be read under `PYTHONOPTIMIZE=1`.
+    """
+    name = "HydraOverrideVisitor"
+    spec = find_spec(vars(overrides_parser)[name].__module__)
+    if spec is None or spec.origin is None:  # Hydra lies in an archive
+        return
+    module = module_from_spec(spec)
+    exec(compile(Path(spec.origin).read_bytes(), spec.origin, "exec", optimize=0), module.__dict__)
+    setattr(overrides_parser, name, getattr(module, name))
+
+
+if sys.flags.optimize:
+    _keep_assertions_of_hydra()
 
 PATHS = ("corpus.path", "run_dir", "data_dir", "resume")
 """The keys whose value is a path and is taken as typed."""
-
-OPTIONS_WITH_A_VALUE = ("--cfg", "-c", "--package", "-p", "--config-dir", "-cd", "--config-name", "-cn")
-OPTIONS = (*OPTIONS_WITH_A_VALUE, "--multirun", "-m", "--resolve", "--info", "-i", "--hydra-help", "--version")
-"""Hydra's own options."""
 
 
 def hydra_arguments(words: Sequence[str]) -> list[str]:
@@ -36,47 +56,47 @@ def hydra_arguments(words: Sequence[str]) -> list[str]:
         ConfigError: a word is none of these.
         TextError: a bare path does not exist.
     """
+    words = list(words)
+    require_known_settings(words)
+    is_sweep = not {"-m", "--multirun"}.isdisjoint(words)
     spelled: list[str] = []
     paths = []
     for word, before in zip(words, ("", *words), strict=False):
         key, equals, value = word.partition("=")
-        if word.startswith("-") and key not in OPTIONS:
-            name = key.lstrip("-").replace("-", "_") or "seed"
-            raise ConfigError(f"{word}: settings have no dashes; write {name}={value or '…'}")
-        if word.startswith(("-", "~")) or before in OPTIONS_WITH_A_VALUE:
-            spelled.append(word)
-        elif equals and not _exists(word):
+        if before in OPTIONS_WITH_A_VALUE or _is_option(word):
+            spelled.append(f"{key}={os.path.expanduser(value)}" if key in ("--config-dir", "-cd") and equals else word)
+        elif equals and not path_exists(word):
             if not key.strip("+"):
                 raise ConfigError(f"{word}: a setting has a name; write KEY={value}")
-            spelled.append(_override(key, value))
+            spelled.append(_override(key, value, is_sweep))
         else:
             paths.append(word)
     if paths:
-        _require_paths(paths)
-        spelled += ["corpus=text", f"corpus.path={_quoted(paths[0]) if len(paths) == 1 else _listed(paths)}"]
+        _require_paths(paths, is_sweep)
+        path = _path("corpus.path", paths[0], is_sweep) if len(paths) == 1 else _listed(paths)
+        spelled += ["corpus=text", f"corpus.path={path}"]
     flags = [word for word in spelled if word in ("-m", "--multirun")]  # after an override, Hydra would not accept them
     return flags + [word for word in spelled if word not in flags]
 
 
-def _exists(path: str) -> bool:
-    try:
-        return Path(path).exists()
-    except OSError:  # the name is too long for a path
-        return False
+def _is_option(word: str) -> bool:
+    """Tell whether a word is an option, or the deletion of a setting, such as `~logger`."""
+    return word.startswith("-") or (word.startswith("~") and word[1:2].isalpha() and not path_exists(expand_home(word)))
 
 
-def _require_paths(paths: Sequence[str]) -> None:
+def _require_paths(paths: Sequence[str], is_sweep: bool) -> None:
     for path in paths:
-        looks_like_one = re.search(r"[/\\.*?\[]", path) or _exists(path)
+        pieces = _pieces(path) if is_sweep and len(paths) == 1 else [path]
+        looks_like_one = re.search(r"[/\\.*?\[]", path) or all(map(path_exists, pieces))
         if not looks_like_one:
             raise TextError(f"{path}: no such file; write KEY=VALUE for a setting, or the path of a text")
 
 
-def _override(key: str, value: str) -> str:
+def _override(key: str, value: str, is_sweep: bool) -> str:
     if re.match(r"trainer\.\w", key):
         key = "++" + key  # conf/trainer does not list all settings of Lightning
     if key.lstrip("+") in PATHS and value and value != "null":
-        return f"{key}={_path(value)}"
+        return f"{key}={_path(key, value, is_sweep)}"
     try:
         OverridesParser.create().parse_override(f"{key}={value}")
     except (HydraException, ValueError):  # ValueError: a number of thousands of digits
@@ -84,11 +104,32 @@ def _override(key: str, value: str) -> str:
     return f"{key}={value}"
 
 
-def _path(value: str) -> str:
-    """Quote a path or each path of a list, unless it is quoted; a file whose name looks like a list is a file."""
-    if value[0] == "[" and value[-1] == "]" and not _exists(value):
-        return _listed([path.strip() for path in value[1:-1].split(",") if path.strip()])
-    return value if _is_quoted(value) and not _exists(value) else _quoted(value)
+def _path(key: str, value: str, is_sweep: bool) -> str:
+    """Quote a path, each path of a list, or each of several separated by commas for a sweep.
+
+    A file whose name looks like one of these is a file.
+
+    Raises:
+        ConfigError: there are several paths, but no sweep and no list.
+    """
+    if path_exists(expand_home(value)):
+        return _quoted(expand_home(value))
+    if len(pieces := _pieces(value)) > 1:
+        if is_sweep:
+            return ",".join(_path(key, piece, False) for piece in pieces)
+        if key == "corpus.path" and all(path_exists(expand_home(piece)) for piece in pieces):
+            raise ConfigError(
+                f"{key}={value}: write {key}=[{value}] to learn from all of them, or -m before it for a run of each"
+            )
+    if value[0] == "[" and value[-1] == "]":
+        return _listed(_pieces(value[1:-1]))
+    return value if _is_quoted(value) else _quoted(expand_home(value))
+
+
+def _pieces(value: str) -> list[str]:
+    """Split at commas outside of quotes and brackets, without blanks around the pieces."""
+    pieces = re.findall(r"""(?:\[[^\]]*\]|"[^"]*"|'[^']*'|[^,])+""", value)
+    return [piece.strip() for piece in pieces if piece.strip()]
 
 
 def _is_quoted(value: str) -> bool:
@@ -96,7 +137,7 @@ def _is_quoted(value: str) -> bool:
 
 
 def _listed(paths: Sequence[str]) -> str:
-    return f"[{','.join(path if _is_quoted(path) else _quoted(path) for path in paths)}]"
+    return f"[{','.join(path if _is_quoted(path) else _quoted(expand_home(path)) for path in paths)}]"
 
 
 def _quoted(value: str) -> str:

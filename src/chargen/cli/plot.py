@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import csv
 import math
+import sys
 from pathlib import Path
 from typing import Annotated, Optional
 
 import typer
 
-from chargen.cli.console import RunArgument
+from chargen.cli.console import ForceOption, RunArgument, at_home, is_stdout, require_new
 from chargen.errors import FileError, UserError
 
 Points = tuple[list[float], list[float]]
@@ -18,12 +19,21 @@ Points = tuple[list[float], list[float]]
 def plot(
     run: RunArgument = None,
     output: Annotated[
-        Optional[Path], typer.Option(help="The picture to write; curve.png in the run's folder if not given.")
+        Optional[Path],
+        typer.Option(
+            callback=at_home,
+            help="The picture to write, which must be new, or - for standard output; curve.png in the run's folder, "
+            "which is replaced, if not given.",
+        ),
     ] = None,
+    force: ForceOption = False,
 ) -> None:
     """Draw the learning curve of a run."""
     from chargen.storage.run_folder import METRICS, newest_run
 
+    require_new(output, force=force)
+    if is_stdout(output) and sys.stdout.isatty():
+        raise UserError("--output -: a terminal cannot show a picture; write to a pipe or a file")
     folder = run or newest_run()
     folder = folder.parent if folder.is_file() else folder
     rows = _read_metrics(folder / METRICS)
@@ -40,10 +50,11 @@ def plot(
     picture = output or folder / "curve.png"
     try:
         title = str(folder).encode("utf-8", "replace").decode()
-        learning_curve(picture, title, train, validation, rate)
+        learning_curve(sys.stdout.buffer if is_stdout(output) else picture, title, train, validation, rate)
     except ValueError as error:  # the suffix is not one of a picture
         raise UserError(f"{picture}: {error}") from None
-    print(picture)
+    if not is_stdout(output):
+        print(picture)
 
 
 def _read_metrics(file: Path) -> list[dict[str, str]]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Optional
 
 import typer
 
-from chargen.cli.console import RunArgument, read_text, text_output, warn
+from chargen.cli.console import ForceOption, RunArgument, as_utf8, at_home, read_text, require_new, text_output, warn
 from chargen.errors import ArgumentError, UserError
 
 if TYPE_CHECKING:
@@ -23,8 +23,10 @@ MAX_SAMPLES = 10_000
 
 def sample(
     run: RunArgument = None,
-    prompt: Annotated[str, typer.Option(help="Text to begin with.")] = "",
-    prompt_file: Annotated[Optional[str], typer.Option(help="A file to begin with, or - for standard input.")] = None,
+    prompt: Annotated[str, typer.Option(callback=as_utf8, help="Text to begin with.")] = "",
+    prompt_file: Annotated[
+        Optional[str], typer.Option(callback=at_home, help="A file to begin with, or - for standard input.")
+    ] = None,
     length: Annotated[int, typer.Option(help="Characters to write at most (bytes, for a byte model).")] = 1000,
     temperature: Annotated[
         float, typer.Option(help="Divides the logits: lower is safer, higher is bolder, 0 takes the likeliest.")
@@ -36,7 +38,10 @@ def sample(
     min_p: Annotated[
         float, typer.Option(help="Leave out characters less likely than this fraction of the likeliest one.")
     ] = 0.0,
-    seed: Annotated[Optional[int], typer.Option(help="The same seed writes the same text.")] = None,
+    seed: Annotated[
+        Optional[int],
+        typer.Option(help="The same seed writes the same text. If none is given, one is drawn and shown."),
+    ] = None,
     num_samples: Annotated[int, typer.Option(help="How many samples to write, side by side.")] = 1,
     precision: Annotated[
         Literal["float32", "int8"],
@@ -45,7 +50,11 @@ def sample(
     novelty: Annotated[
         bool, typer.Option("--novelty", help="Report how much of each sample is copied from the training text.")
     ] = False,
-    output: Annotated[Optional[Path], typer.Option(help="Write to this file instead of the terminal.")] = None,
+    output: Annotated[
+        Optional[Path],
+        typer.Option(callback=at_home, help="Write to this file, which must be new, or to standard output for -."),
+    ] = None,
+    force: ForceOption = False,
     ignore_eos: Annotated[
         bool, typer.Option("--ignore-eos", help="Continue after the end of an article instead of stopping.")
     ] = False,
@@ -53,7 +62,7 @@ def sample(
         Literal["skip", "error"], typer.Option(help="What to do with characters of the prompt the model does not know.")
     ] = "skip",
 ) -> None:
-    """Write text in the manner of the training text. The output is streamed."""
+    """Write text in the manner of the training text."""
     from chargen.sampling.generator import TextGenerator
     from chargen.sampling.params import SamplingParams
     from chargen.storage.run_folder import load_model
@@ -68,6 +77,7 @@ def sample(
         if prompt:
             raise UserError("--prompt and --prompt-file: give one of them")
         prompt = read_text(prompt_file)
+    require_new(output, force=force)
     model = load_model(run)
     training = None
     if novelty:
@@ -83,6 +93,8 @@ def sample(
         warn(f"the model does not know {named}: skipped")
     if seed is None:
         seed = int.from_bytes(os.urandom(4), "little")
+        if temperature > 0 and top_k != 1:
+            warn(f"--seed {seed}")
     seeds = [[seed, number] for number in range(num_samples)]
     pieces = generator.stream_many(seeds, prompt, max_length=length, params=params, ignore_eos=ignore_eos)
     with text_output(output) as write:
