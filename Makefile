@@ -4,9 +4,10 @@ PYTHON ?= python3
 BIN    := .venv/bin
 STAMP  := .venv/.installed
 NATIVE := $(wildcard src/chargen/native/*.cpp src/chargen/native/*.h)
+BUILD_KERNELS = $(BIN)/python setup.py -q build_ext --inplace
 
 .DEFAULT_GOAL := help
-.PHONY: help install train sample evaluate plot test test-fast test-all bench quality texts hour lint types check format kernels clean
+.PHONY: help install train sample evaluate plot test test-fast test-all bench quality texts hour lint types check format kernels lower-bounds clean
 
 ##@ Use it
 train: $(STAMP)  ## train for three minutes; ARGS="my.txt model=small" to change anything
@@ -44,8 +45,8 @@ hour: $(STAMP)  ## measure the score after an hour; a stopped measurement contin
 	$(BIN)/python benchmarks/results.py --long "An hour" $(ARGS)
 
 lint: $(STAMP)  ## ruff and clang-format: rules and formatting
-	$(BIN)/ruff check src tests benchmarks setup.py
-	$(BIN)/ruff format --check src tests benchmarks setup.py
+	$(BIN)/ruff check src tests benchmarks scripts setup.py
+	$(BIN)/ruff format --check src tests benchmarks scripts setup.py
 	$(BIN)/clang-format --dry-run --Werror $(NATIVE)
 
 types: $(STAMP)  ## mypy, strict
@@ -54,8 +55,8 @@ types: $(STAMP)  ## mypy, strict
 check: lint types test  ## everything that has to pass: lint, types, test
 
 format: $(STAMP)  ## format the code, and fix what ruff can fix
-	$(BIN)/ruff check --fix src tests benchmarks setup.py
-	$(BIN)/ruff format src tests benchmarks setup.py
+	$(BIN)/ruff check --fix src tests benchmarks scripts setup.py
+	$(BIN)/ruff format src tests benchmarks scripts setup.py
 	$(BIN)/clang-format -i $(NATIVE)
 
 ##@ Set up
@@ -66,12 +67,15 @@ $(STAMP): pyproject.toml constraints.txt setup.py $(NATIVE)
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@echo "installing chargen into .venv (torch is large: a minute or more)"
 	@CHARGEN_KERNELS=off $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e ".[plots,dev]"
-	@$(MAKE) --no-print-directory kernels
+	@$(BUILD_KERNELS)
 	@touch $(STAMP)
 
 kernels:  ## compile the kernels in place; CXX=clang++ for another compiler
 	@test -x $(BIN)/python || { echo "there is no .venv yet: run make install, which compiles the kernels too"; exit 1; }
-	@$(BIN)/python setup.py -q build_ext --inplace
+	@CHARGEN_KERNELS=$${CHARGEN_KERNELS:-require} $(BUILD_KERNELS)
+
+lower-bounds: $(STAMP)  ## try the lowest versions of pyproject.toml together; needs the network, ten minutes
+	$(BIN)/python scripts/lower_bounds.py $(ARGS)
 
 clean:  ## remove .venv and caches; runs and data stay
 	rm -rf .venv build .pytest_cache .mypy_cache .ruff_cache src/*.egg-info
@@ -79,4 +83,4 @@ clean:  ## remove .venv and caches; runs and data stay
 help:
 	@awk 'BEGIN {FS = ":.*##"} \
 	  /^##@/ {printf "\n%s\n", substr($$0, 5)} \
-	  /^[a-z-]+:.*##/ {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	  /^[a-z-]+:.*##/ {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

@@ -5,6 +5,7 @@ Everything else about the package is in pyproject.toml.
 - No C++ compiler: the package is installed without kernels, and computes in Python.
 - A compiler that fails: the installation fails and shows the compiler's output.
 - `CHARGEN_KERNELS=off` in the environment: the package is installed without kernels.
+- `CHARGEN_KERNELS=require` in the environment: the installation fails if the kernels cannot be compiled.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from setuptools import Extension, find_namespace_packages, setup
 from setuptools.command.build_ext import build_ext
 from setuptools.errors import BaseError, CCompilerError
 
-VARIABLE, OFF = "CHARGEN_KERNELS", "off"
+VARIABLE, OFF, REQUIRE = "CHARGEN_KERNELS", "off", "require"
 NATIVE = Path("src/chargen/native")
 
 
@@ -32,7 +33,12 @@ class BuildKernels(build_ext):
 
     def build_extensions(self) -> None:
         """Compile the kernels with the compiler that setuptools has chosen."""
+        wanted = os.environ.get(VARIABLE, "")
+        if wanted not in ("", OFF, REQUIRE):
+            raise BaseError(f"{VARIABLE}={wanted}: write {REQUIRE} or {OFF}, or leave it out")
         reason = self._reason_to_skip()
+        if reason and wanted == REQUIRE:
+            raise BaseError(f"{VARIABLE}={REQUIRE}: the kernels cannot be compiled: {reason}")
         if reason:
             for extension in self.extensions:
                 self._remove(extension)

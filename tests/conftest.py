@@ -32,6 +32,9 @@ settings.register_profile("default", deadline=None)  # a test may be slow on a b
 settings.register_profile("ci", settings.get_profile("default"), derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "default")
 
+if native.library() is None:  # otherwise every command would say so
+    os.environ[native.VARIABLE] = native.OFF
+
 FIGURES: Counter[str] = Counter()
 
 

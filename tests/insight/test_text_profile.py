@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from chargen.errors import ConfigError, TextError
 from chargen.insight.text_profile import LONG_LINE, RARE, profile_text
+from chargen.nn import speed
 
 ALPHABET = "ab\n\ré中 "
 
@@ -95,7 +96,10 @@ def test_every_byte_is_reported_twice(tmp_path: Path) -> None:
     assert sum(reported) == 6000
 
 
-def test_doctor_command(chargen: Callable[..., tuple[int, str, str]], away: Path) -> None:
+def test_doctor_command(
+    chargen: Callable[..., tuple[int, str, str]], away: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(speed, "ROUND_SECONDS", 0.0)
     (away / "a.txt").write_text("It is late, and nobody reads.\r\n" * 100 + "é", encoding="utf-8", newline="")
     code, out, _ = chargen("doctor", "a.txt")
     assert code == 0

@@ -56,6 +56,22 @@ def test_without_a_compiler_stale_kernels_are_removed(tree: Path, environment: d
     assert libraries(tree) == []
 
 
+@pytest.mark.parametrize(
+    ("environment", "reason"),
+    [
+        ({"CHARGEN_KERNELS": "require", "CXX": "false"}, "there is no C++ compiler here (false does not run)"),
+        ({"CHARGEN_KERNELS": "yes"}, "CHARGEN_KERNELS=yes: write require or off, or leave it out"),
+    ],
+)
+def test_a_build_that_must_have_kernels_fails_without_them(
+    tree: Path, environment: dict[str, str], reason: str
+) -> None:
+    result = build(tree, **environment)
+    assert result.returncode != 0
+    assert reason in result.stderr
+    assert "Traceback" not in result.stderr
+
+
 @needs_compiler
 def test_a_failing_compiler_fails_the_build_and_is_shown(tree: Path) -> None:
     source = tree / "src" / "chargen" / "native" / "avx2.cpp"

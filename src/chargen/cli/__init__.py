@@ -1,9 +1,13 @@
 """The command line: one module per command.
 
 - `app`: the commands, and how errors are printed.
+- `packages`: a line for a package that is missing.
 - `console`: standard output, files of output, and lines that cannot steer a terminal.
+- `streams`: encodings of the standard streams, and what happens if one is closed or full.
+- `synonyms`: what users of other programs type, and what to type instead.
+- `unknown_words`: refuses unknown options and settings, and says what to write instead.
 - `overrides`: what is typed after `chargen train` becomes what Hydra reads.
 - `conf_folder`: the files in conf/.
 - `stored_corpus`: the corpus that the files of a run name.
-- `train`, `resume`, `train_help`, `sample`, `evaluate`, `plot`, `doctor`, `info`: the commands.
+- `train`, `resume`, `train_help`, `sample`, `evaluate`, `plot`, `runs`, `doctor`, `info`: the commands.
 """

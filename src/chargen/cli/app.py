@@ -7,39 +7,73 @@ loads typer alone.
 from __future__ import annotations
 
 import errno
-import io
 import os
 import re
 import signal
 import sys
 import traceback
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 import chargen
-from chargen.cli import doctor, evaluate, info, plot, sample, train
-from chargen.cli.console import escaped, one_line
+from chargen import native
+from chargen.cli import doctor, evaluate, info, plot, runs, sample, train
+from chargen.cli.console import escaped, warn
+from chargen.cli.packages import message_of_import
+from chargen.cli.streams import flush_stdout, prepare_streams, release_stdout, tell
+from chargen.cli.unknown_words import Command, Group
 from chargen.errors import ArgumentError, UserError
 
+
+class ComputingCommand(Command):
+    """A command that the compiled kernels make faster: it says once if they are missing."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command. Its arguments have been read; `train` reads `--help` itself."""
+        line = None if {"-h", "--help"} & set(ctx.args) else native.missing()
+        if line is not None:
+            warn(line)
+        return super().invoke(ctx)
+
+
 app = typer.Typer(
+    cls=Group,
+    context_settings={"help_option_names": ["--help", "-h"]},
     help="chargen learns to write: give it text, and it writes more in that manner.",
     epilog="Begin with: chargen train my.txt   and then: chargen sample",
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
 app.command(
+    cls=ComputingCommand,
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
     add_help_option=False,
     short_help="Learn to write from a text.",
 )(train.train)
-app.command()(sample.sample)
-app.command()(evaluate.evaluate)
-app.command()(plot.plot)
-app.command()(doctor.doctor)
-app.command()(info.info)
+app.command(
+    cls=ComputingCommand,
+    help="Write text in the manner of the training text. Pipes and files get UTF-8, whatever the locale says; "
+    "PYTHONIOENCODING chooses another encoding.",
+    short_help="Write text in the manner of the training text.",
+)(sample.sample)
+app.command(
+    cls=ComputingCommand,
+    help="Score a text in nats and bits per character under a model and, if asked for, under baselines.",
+)(evaluate.evaluate)
+app.command(cls=Command, help="Draw the learning curve of a run.")(plot.plot)
+app.command(cls=Command, help="List runs, the newest last: when they were written, their text, size, score and state.")(
+    runs.runs
+)
+app.command(
+    cls=ComputingCommand,
+    help="Examine a text before training: what it contains, what looks wrong, and what each size of model costs.",
+)(doctor.doctor)
+app.command(
+    cls=Command,
+    help="Print versions, threads and the kernels in use: for a report, or to see that this machine is fast.",
+)(info.info)
 
 TRACEBACK = "CHARGEN_TRACEBACK"
 """The environment variable that shows the traceback of a user's mistake, too."""
@@ -61,27 +95,30 @@ def main() -> None:
     The exit code is 0; 2, after one line, for a mistake of the user; 1, after a traceback, for a defect of chargen; or
     128 + the number of the signal that has stopped the command.
     """
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")
+    prepare_streams()
     try:
-        sys.exit(app(standalone_mode=False) or 0)
+        code = app(standalone_mode=False) or 0
+        flush_stdout()
+        sys.exit(code)
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
+    except BrokenPipeError:  # the reader of the output has gone, as in `chargen info | head -1`
+        sys.exit(0)
     except Exception as error:
         message = message_of(error)
         if message is None:
-            print(escaped(traceback.format_exc()), file=sys.stderr)
-            print(
-                "chargen: this is a defect of chargen, not a mistake of yours; please report it with the lines above "
-                "and the output of `chargen info`",
-                file=sys.stderr,
+            tell(escaped(traceback.format_exc()))
+            warn(
+                "this is a defect of chargen, not a mistake of yours; please report it with the lines above "
+                "and the output of `chargen info`"
             )
             sys.exit(1)
         if os.environ.get(TRACEBACK):
-            print(escaped(traceback.format_exc()), file=sys.stderr)
-        print(f"chargen: {one_line(message)}", file=sys.stderr)
+            tell(escaped(traceback.format_exc()))
+        warn(message)
         sys.exit(2)
+    finally:
+        release_stdout()
 
 
 def message_of(error: Exception) -> str | None:
@@ -90,6 +127,8 @@ def message_of(error: Exception) -> str | None:
         return f"--{error.name.replace('_', '-')} {error.value}: must be {error.allowed}"
     if isinstance(error, UserError):
         return str(error)
+    if isinstance(error, ImportError):
+        return message_of_import(error)
     if isinstance(error, OSError):
         return _message_of_system(error)
     if isinstance(error, MemoryError) or (
@@ -114,7 +153,7 @@ def _message_of_system(error: OSError) -> str | None:
     own = Path(chargen.__file__).parent
     if isinstance(file, str) and Path(file).is_absolute() and Path(file).is_relative_to(own):
         return None
-    return f"{file}: {error.strerror}" if file else str(error)
+    return f"{file}: {error.strerror}" if file else str(error.strerror or error)
 
 
 @app.callback(invoke_without_command=True)

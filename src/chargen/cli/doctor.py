@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -25,7 +26,7 @@ def doctor(
     """Examine a text before training: what it contains, what looks wrong, and what each size of model costs."""
     from rich.progress import Progress
 
-    from chargen.corpus.sources import find_files
+    from chargen.corpus.files import find_files
     from chargen.insight.text_profile import profile_text
 
     files = find_files(texts)
@@ -79,12 +80,15 @@ def _print_profile(out: Console, profile: TextProfile, files: str) -> None:
 
 def _print_sizes(out: Console, vocab_size: int, num_characters: int) -> None:
     """Print what each size of model costs, and how long the good number of passes over the text takes."""
+    from rich.progress import Progress
+
     from chargen.cli.conf_folder import SIZES, values
     from chargen.config import TrainConfig, parse_model_config
-    from chargen.nn.speed import measure_speed
+    from chargen.durations import format_duration
+    from chargen.nn.speed import NUM_ROUNDS, measure_speeds
     from chargen.planning.advice import good_passes
+    from chargen.planning.length import RunPlan, clock_time
     from chargen.planning.size import training_megabytes
-    from chargen.trainer_config import format_duration
 
     train = TrainConfig()
     B, T = train.batch_size, train.sequence_length
@@ -94,11 +98,25 @@ def _print_sizes(out: Console, vocab_size: int, num_characters: int) -> None:
             f"sequence_length={max(1, num_characters // 2)}"
         )
         return
-    out.print(f"\n  {'size':20}{'parameters':>12}{'memory':>10}{'chars/s':>10}{'passes':>8}   time for as many passes")
-    for name in SIZES:
-        model = parse_model_config({**values("model", name), "vocab_size": vocab_size})
-        speed = measure_speed(model, B, T)
-        cost = f"{model.num_parameters:12,}{training_megabytes(model, B, T):7,.0f} MB{speed:10,.0f}"
-        passes = good_passes(num_characters, model.num_parameters)
-        length = f"trainer.max_time={format_duration(passes * num_characters / speed)}"
-        out.print(f"  {f'model={name}':20}{cost}{passes:8.0f}   {length}")
+    models = [parse_model_config({**values("model", name), "vocab_size": vocab_size}) for name in SIZES]
+    with Progress(console=out, transient=True, disable=not out.is_terminal) as progress:
+        task = progress.add_task("timing the sizes", total=len(models) * (NUM_ROUNDS + 1))
+        speeds = measure_speeds(models, B, T, lambda: progress.advance(task))
+    out.print(
+        f"\n  {'size':14}{'parameters':>12}{'memory':>10}{'characters/s':>22}{'passes':>8}   time for these passes"
+    )
+    for name, model, speed in zip(SIZES, models, speeds, strict=True):
+        plan = RunPlan(replace(train, model=model), num_characters, vocab_size)
+        passes = good_passes(plan.characters_per_pass, plan.num_parameters)
+        shortest, typical, longest = (
+            plan.seconds_for(passes, rate) for rate in (speed.fastest, speed.typical, speed.slowest)
+        )
+        cost = f"{plan.num_parameters:12,}{training_megabytes(model, B, T):7,.0f} MB"
+        rates = f"{_rounded(speed.slowest)} to {_rounded(speed.fastest)}"
+        times = f"trainer.max_time={format_duration(typical)}, {clock_time(shortest)} to {clock_time(longest)}"
+        out.print(f"  {f'model={name}':14}{cost}{rates:>22}{passes:8.0f}   {times}")
+
+
+def _rounded(number: float) -> str:
+    """Write a number with two digits, because a measurement of seconds is known no better."""
+    return f"{float(f'{number:.2g}'):,.0f}"

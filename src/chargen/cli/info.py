@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 
-PACKAGES = ("chargen", "torch", "lightning", "hydra-core", "tokenizers", "safetensors", "numpy")
+PACKAGES = (
+    *("torch", "lightning", "hydra-core", "omegaconf", "tokenizers", "safetensors", "numpy", "typer", "rich"),
+    "matplotlib",
+)
 
 
 def info() -> None:
@@ -14,26 +17,37 @@ def info() -> None:
 
     import chargen
     from chargen import native
+    from chargen.native.installation import build_command
 
+    def row(what: str, value: str) -> None:
+        print(f"{what:12} {value}")
+
+    row("chargen", chargen.__version__)
     for package in PACKAGES:
         try:
-            print(f"{package:12} {chargen.__version__ if package == 'chargen' else version(package)}")
+            row(package, version(package))
         except PackageNotFoundError:
-            print(f"{package:12} not installed")
-    print(f"{'python':12} {platform.python_version()}, {platform.system()} {platform.machine()}")
-    import torch
+            row(package, "not installed")
+    row("python", f"{platform.python_version()}, {platform.system()} {platform.machine()}")
+    try:
+        import torch
 
-    print(f"{'threads':12} {torch.get_num_threads()} of {os.cpu_count()} processors")
-    print(f"{'gpu':12} {torch.cuda.get_device_name() if torch.cuda.is_available() else 'none'}")
+        from chargen.nn.threads import num_threads
+    except (ImportError, OSError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        row("threads", f"unknown: torch cannot be imported ({reason})")
+    else:
+        row("threads", f"{num_threads()} of {os.cpu_count()} processors")
+        row("gpu", torch.cuda.get_device_name() if torch.cuda.is_available() else "none")
     if native.library() is None:
         is_off = os.environ.get(native.VARIABLE) == native.OFF
         reason = f"{native.VARIABLE}={native.OFF}" if is_off else "not built"
-        print(f"{'kernels':12} none ({reason}): training uses torch's operations, sampling numpy's")
+        row("kernels", f"none ({reason}): training uses torch's operations, sampling numpy's, on one thread")
         if not is_off:
-            print(f"{'':12} with a C++ compiler installed: pip install --force-reinstall --no-deps chargen")
+            row("", f"with g++ or clang++ installed: {build_command()}")
         return
     others = [name for name in native.instruction_sets(native.kernels()) if name != native.in_use()]
     also = f" (also here: {', '.join(others)}; {native.VARIABLE} chooses)" if others else ""
-    print(f"{'kernels':12} {native.in_use()}{also}")
-    print(f"{'':12} training: float32 on the CPU; otherwise torch's operations")
-    print(f"{'':12} sampling: float32, int8")
+    row("kernels", f"{native.in_use()}{also}")
+    row("", "training: float32 on the CPU; otherwise torch's operations")
+    row("", "sampling: float32, int8")

@@ -26,6 +26,7 @@ from torch import Tensor
 
 from chargen.evaluation.score import Advance, Score, require_text
 from chargen.nn.model import CharRNN, detached
+from chargen.nn.threads import compute_threads
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ MAX_TRAINING_WINDOWS = 1000
 """The number of windows at the end of the training text from which `gradient_mean_squares` computes s, at most."""
 
 
+@compute_threads()
 def gradient_mean_squares(
     model: CharRNN, training: np.ndarray, window_size: int, advance: Advance = lambda _: None
 ) -> list[Tensor]:
@@ -81,6 +83,7 @@ def gradient_mean_squares(
     return [total / max(1, num_windows) for total in sums]
 
 
+@compute_threads()
 def score_dynamic(
     model: CharRNN,
     ids: np.ndarray,

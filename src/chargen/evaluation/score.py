@@ -20,6 +20,7 @@ import torch
 
 from chargen.errors import TextError
 from chargen.nn.model import CharRNN, States
+from chargen.nn.threads import compute_threads
 
 WINDOW_SIZE = 256
 """The number of characters in a window of protocol A."""
@@ -48,6 +49,7 @@ class Score:
         return self.nats_per_char / math.log(2)
 
 
+@compute_threads()
 def score_streaming(model: CharRNN, ids: np.ndarray, advance: Advance = lambda _: None) -> Score:
     """Score a text by protocol B.
 
@@ -70,6 +72,7 @@ def score_streaming(model: CharRNN, ids: np.ndarray, advance: Advance = lambda _
     return Score(nats / (len(ids) - 1), len(ids) - 1)
 
 
+@compute_threads()
 def score_windowed(model: CharRNN, ids: np.ndarray, advance: Advance = lambda _: None) -> Score:
     """Score a text by protocol A.
 

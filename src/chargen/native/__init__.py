@@ -8,6 +8,7 @@ The environment variable `CHARGEN_NATIVE` chooses the kernels: `off` for none, a
 `portable`), or the path of another build. Without it the best instruction set of the processor is used.
 
 - `loader`: find the library and check that it fits this source.
+- `installation`: the command that builds the library again.
 - `structures`: the structs of kernels.h as ctypes mirrors.
 """
 
@@ -67,6 +68,25 @@ def kernels() -> ctypes.CDLL:
     found = library()
     assert found is not None
     return found
+
+
+def missing() -> str | None:
+    """Return one line if the kernels were not built: what is slow, and how to build them.
+
+    Returns:
+        None if the kernels are there or were switched off.
+
+    Raises:
+        UserError: as for `library`.
+    """
+    if library() is not None or os.environ.get(VARIABLE) == OFF:
+        return None
+    from chargen.native.installation import build_command
+
+    return (
+        "there are no compiled kernels here, so training and sampling are several times slower; install g++ or "
+        f"clang++, then write: {build_command()}"
+    )
 
 
 # ------------------------------------------------------------------------------- what they compute

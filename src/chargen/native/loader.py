@@ -126,7 +126,6 @@ def _refused(file: Path, reason: str) -> UserError:
 
 
 def _rebuild() -> str:
-    """Return what the user can do: a source tree has a setup.py, an installed package does not."""
-    if (FOLDER.parents[2] / "setup.py").is_file():
-        return "rebuild it with `make kernels`"
-    return "rebuild it with `pip install --force-reinstall --no-deps chargen`"
+    from chargen.native.installation import build_command
+
+    return f"rebuild it with `{build_command()}`"
