@@ -84,9 +84,10 @@ def train(
     data = TextDataModule(corpus, config.batch_size, config.sequence_length, plan.windows_per_pass)
     attempt = Attempt(context, Start(checkpoint, length.max_seconds, new_length=new_length))
     _write_settings(context, is_new=checkpoint is None)
+    threads = num_threads()
     console.print(
         f"model {config.model.cell} {config.model.num_layers} x {config.model.hidden_size}: "
-        f"{plan.num_parameters:,} parameters; {length}, {num_threads()} threads; into {run_dir}"
+        f"{plan.num_parameters:,} parameters; {length}, {threads} thread{'s' if threads > 1 else ''}; into {run_dir}"
     )
     if plan.windows_per_pass < plan.windows_of_text:
         key, limit = config.train_limit
