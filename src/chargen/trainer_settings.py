@@ -160,7 +160,7 @@ TRAINER_SETTINGS: dict[str, TrainerSetting] = {
     "log_every_n_steps": _works("updates between two rows of metrics.csv", _COUNT),
     "enable_model_summary": _works("show the layers of the model and their parameters", _SWITCH),
     "profiler": _works(
-        "simple, advanced or pytorch: report where the time goes, also in profile.txt of the run",
+        "simple, advanced or pytorch: report where the time goes, also in fit-profile.txt of the run",
         one_of("simple", "advanced", "pytorch"),
     ),
     "logger": _refused("write logger=tensorboard, wandb or mlflow; metrics.csv is always written"),

@@ -7,7 +7,7 @@ import sys
 import textwrap
 from typing import Any
 
-from chargen.cli.conf_folder import choices
+from chargen.cli.conf_folder import choices, values
 
 EXAMPLES = (
     ("chargen train", "three minutes on the Python language reference"),
@@ -66,10 +66,12 @@ def train_help() -> str:
         lines += ["", *wrapped(title)] if title else []
         for key, default, meaning in settings:
             lines += row(f"{key}={_shown(default)}", meaning, 37)
-    lines += ["", *wrapped("trainer: Lightning's Trainer, under its own names")]
+    lines += ["", *wrapped("trainer: Lightning's Trainer, under its own names (docs/TRAINER.md)")]
+    defaults = values("trainer", "default")
     for name, setting in TRAINER_SETTINGS.items():
         if not setting.is_refused:
-            lines += row(f"trainer.{name}=", setting.meaning, 37)
+            default = _shown(defaults[name]) if name in defaults else ""
+            lines += row(f"trainer.{name}={default}", setting.meaning, 37)
     return "\n".join(lines)
 
 
