@@ -79,7 +79,12 @@ def test_validations_are_labelled_announced_and_left_out_of_the_speed(chargen: C
     "settings",
     [
         ["trainer.limit_val_batches=0"],
-        ["trainer.check_val_every_n_epoch=9", "trainer.max_steps=-1", "trainer.max_epochs=2"],
+        [
+            "trainer.check_val_every_n_epoch=9",
+            "trainer.max_steps=-1",
+            "trainer.max_epochs=2",
+            "trainer.val_check_interval=null",
+        ],
     ],
 )
 def test_early_stopping_needs_validations(settings: list[str], chargen: Command, text: Path) -> None:
@@ -130,3 +135,41 @@ def test_a_part_of_the_text_is_read_and_said(chargen: Command, text: Path, away:
     assert re.search(r"each pass reads \d+ of 2,159 characters \(trainer\.limit_train_batches=3\)", out)
     assert "6 updates are 2.0 passes" in out
     assert summary_of(away / "r")["updates"] == 6
+
+
+def test_a_score_worse_than_guessing_is_said(chargen: Command, text: Path, away: Path) -> None:
+    """A run whose numbers stay finite is not noticed as diverging, but nobody wants its model."""
+    settings = ["optimizer.learning_rate=1000000", "trainer.gradient_clip_val=null", "model.cell=rnn"]
+    code, out, _ = chargen("train", "t.txt", *TINY, *settings, "run_dir=r")
+    assert code == 0
+    assert "is predicted worse than by guessing uniformly" in out
+    assert chargen("train", "t.txt", *TINY, "run_dir=q")[1].count("worse than by guessing") == 0
+
+
+def test_validations_that_were_asked_for_may_take_longer_but_say_so(chargen: Command, text: Path, away: Path) -> None:
+    settings = ["trainer.max_time=2s", "trainer.val_check_interval=1", "batch_size=2"]
+    code, out, _ = chargen("train", "t.txt", *SMALL, *settings, "run_dir=r")
+    assert code == 0
+    assert out.count("of the time: a larger trainer.val_check_interval") == 1
+
+
+def test_early_stopping_that_did_nothing_is_said(chargen: Command, text: Path, away: Path) -> None:
+    settings = ["trainer.max_time=1s", "trainer.check_val_every_n_epoch=9999", "early_stopping=1"]
+    code, out, _ = chargen("train", "t.txt", *SMALL, *settings, "run_dir=r")
+    assert code == 0
+    assert "early_stopping=1 did nothing: the run had no validation" in out
+
+
+@pytest.mark.parametrize("place", ["t.txt", "t.txt/below", "link"])
+def test_a_run_needs_a_folder(place: str, chargen: Command, text: Path, away: Path) -> None:
+    (away / "link").symlink_to("nowhere")
+    code, _, err = chargen("train", "t.txt", *TINY, f"run_dir={place}")
+    assert (code, err.count("\n")) == (2, 1)
+    assert err.startswith(f"chargen: run_dir={place}: ")
+    assert ("is a file; name a folder" in err) == (place != "link")
+
+
+def test_a_text_that_is_named_twice_is_read_once(chargen: Command, text: Path) -> None:
+    """Otherwise the held-out part would be a copy of what the model learns."""
+    out = chargen("train", "t.txt", "./t.txt", *TINY, "run_dir=r")[1]
+    assert "corpus text: 2,400 characters" in out

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from support.models import write_model
 
-from chargen.errors import FileError
+from chargen.errors import ArgumentError, FileError
 from chargen.storage.run_folder import (
     CONFIG,
     MODEL,
@@ -46,7 +46,7 @@ def test_a_name_that_no_run_has_is_refused(away: Path) -> None:
     for where in ("~", "~nobody-of-this-name/r", "nowhere", os.fsdecode(b"\xff")):
         with pytest.raises(FileError, match=r"no such run: |holds no model"):
             load_model(where)
-    with pytest.raises(TypeError):
+    with pytest.raises(ArgumentError, match=r"^path=3: must be a string, a path or None"):
         load_model(3)  # type: ignore[arg-type]
 
 
@@ -84,5 +84,10 @@ def test_folders_of_runs_are_found_at_any_depth(tmp_path: Path) -> None:
         write_model(tmp_path / name)
     write_model(tmp_path / "a" / "copy")
     (tmp_path / "empty").mkdir()
-    assert [str(folder.relative_to(tmp_path)) for folder in run_folders(tmp_path)] == ["a", "sweep/0", "sweep/1/inner"]
-    assert list(run_folders(tmp_path / "a")) == [tmp_path / "a"]
+    assert [str(folder.relative_to(tmp_path)) for folder in run_folders(tmp_path)] == [
+        "a",
+        "a/copy",
+        "sweep/0",
+        "sweep/1/inner",
+    ]
+    assert list(run_folders(tmp_path / "sweep" / "0")) == [tmp_path / "sweep" / "0"]

@@ -77,8 +77,14 @@ def attempt_at(run_dir: Path, **trainer: Any) -> Attempt:
 def fit(attempt: Attempt) -> Seen:
     seen, config = Seen(), attempt.context.config
     attempt.trainer.callbacks.insert(0, seen)
-    windows = attempt.context.plan.windows_per_pass
-    attempt.fit(TextDataModule(corpus(), config.batch_size, config.sequence_length, windows))
+    plan = attempt.context.plan
+    plan.require_validations()
+    attempt.fit(
+        TextDataModule(
+            corpus(), config.batch_size, config.sequence_length,
+            windows_per_pass=plan.windows_per_pass, validation_limit=config.validation_limit,
+        )
+    )  # fmt: skip
     return seen
 
 
@@ -225,7 +231,9 @@ def test_check_val_every_n_epoch(tmp_path: Path) -> None:
 def test_limit_val_batches(tmp_path: Path) -> None:
     """Without validation, the weights of the last update stay, and early stopping is refused."""
     assert fitted(tmp_path / "a", max_steps=4, limit_val_batches=0).validations == []
-    assert {windows for _, windows in fitted(tmp_path / "b", max_steps=4, limit_val_batches=1).validations} == {1}
+    for setting, value in (("limit_val_batches", 1), ("limit_val_batches", 0.001), ("overfit_batches", 0.2)):
+        seen = fitted(tmp_path / f"{setting}{value}", max_steps=4, **{setting: value})
+        assert {windows for _, windows in seen.validations} == {1}, setting
 
 
 @pytest.mark.parametrize(("steps", "windows"), [(0, 0), (1, 1), (-1, 1)])
@@ -314,7 +322,6 @@ def test_variables_of_a_launcher_do_not_count_for_one_device(
     ("trainer", "named"),
     [
         ({"devices": [1], "accelerator": "cpu"}, r"devices=\[1\]"),
-        ({"limit_val_batches": 0.001}, r"limit_val_batches=0\.001"),
         ({"val_check_interval": 100, "check_val_every_n_epoch": 1}, "val_check_interval=100"),
     ],
 )

@@ -39,7 +39,7 @@ class Slow(Validations):
 
     def on_validation_end(self, trainer: Any, module: Any) -> None:
         super().on_validation_end(trainer, module)
-        self.seconds = self._number * self.each
+        self.seconds = self.number * self.each
 
 
 def validated_updates(seconds_each: float, folder: Path) -> list[int]:

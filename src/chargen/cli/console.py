@@ -51,7 +51,8 @@ STDOUT = ("-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
 MAX_MESSAGE = 1000
 """Characters of the longest message that is printed whole."""
 
-_READER_GONE = 128 + 13  # the exit code of a process that SIGPIPE has killed; not every system has that signal
+READER_GONE = 128 + 13
+"""The exit code of a process that SIGPIPE has killed; not every system has that signal."""
 
 
 def one_line(text: str) -> str:
@@ -103,13 +104,29 @@ def training_console() -> Console:
 
     class Output(Console):
         def on_broken_pipe(self) -> None:
-            self.quiet = True
+            self.quiet = self.stderr  # standard error has no reader, either
+            self.stderr = True  # where to say what was saved
             discard_stdout()
             if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-                raise SystemExit(_READER_GONE)
+                raise SystemExit(READER_GONE)
             signal.raise_signal(signal.SIGTERM)
 
     return Output(**_console_options(sys.stdout))
+
+
+@contextlib.contextmanager
+def ending_with_reader(console: Console) -> Iterator[None]:
+    """Give a run that has stopped because nobody reads its output the exit code of a closed pipe.
+
+    Raises:
+        SystemExit: the run has stopped; 141 if its reader has gone.
+    """
+    try:
+        yield
+    except SystemExit:
+        if console.stderr:
+            raise SystemExit(READER_GONE) from None
+        raise
 
 
 def is_stdout(file: Path | None) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -13,9 +14,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 import typer
 
+import chargen
 from chargen.cli.conf_folder import conf_folder
-from chargen.cli.console import escaped, program_name, training_console, warn
-from chargen.cli.streams import unfailing_stdout
+from chargen.cli.console import READER_GONE, ending_with_reader, escaped, program_name, training_console, warn
+from chargen.cli.streams import discard_stdout, unfailing_stdout
 from chargen.errors import ConfigError, FileError, TextError, UserError
 
 if TYPE_CHECKING:
@@ -33,6 +35,9 @@ def train(context: typer.Context) -> None:
 
         print(train_help())
         return
+    if "--version" in context.args:
+        print(chargen.__version__)
+        return
     import hydra
     from hydra.core.config_store import ConfigStore
     from hydra.errors import HydraException
@@ -48,8 +53,7 @@ def train(context: typer.Context) -> None:
     runs.reserve_sweep_folder(arguments)
     sys.argv = ["chargen train", *arguments, *runs.hydra_overrides]
     try:
-        with unfailing_stdout():
-            hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name="train")(runs.job)()
+        hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name="train")(runs.job)()
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(one_line_of(error)) from error
     except ValueError as error:  # Hydra raises it for some settings
@@ -132,6 +136,9 @@ class _Runs:
             score = self._run(settings, overrides, sweep_number, is_named_by_time and "run_dir" not in keys)
         except ImportError as error:  # a package is missing or broken; Hydra would print a line of its own
             self.mistakes.append(error)
+        except BrokenPipeError:
+            discard_stdout()
+            raise SystemExit(READER_GONE) from None
         except (UserError, OSError) as error:
             if sweep_number is None:
                 self.mistakes.append(error)
@@ -158,8 +165,10 @@ class _Runs:
         if sweep_number is not None:
             folder = self.sweep_folder if self.sweep_folder is not None and is_named_by_time else config.run_dir
             config, is_named_by_time = replace(config, run_dir=f"{folder}/{sweep_number}"), False
-            print(f"\n[{sweep_number}] {' '.join(overrides)}")
-        score = train_run(config.with_absolute_paths(), self.program, resumed, may_rename=is_named_by_time)
+        with unfailing_stdout():
+            if sweep_number is not None:
+                print(f"\n[{sweep_number}] {' '.join(overrides)}", flush=True)
+            score = train_run(config.with_absolute_paths(), self.program, resumed, may_rename=is_named_by_time)
         self.results.append((score, config.run_dir, " ".join(overrides)))
         return score
 
@@ -202,7 +211,8 @@ def train_run(config: TrainConfig, program: str, resumed: ResumedRun | None, *, 
         console.print(escaped(corpus.note))
     with console.status("loading torch and lightning") if console.is_terminal else contextlib.nullcontext():
         from chargen.training.run import train
-    with (new_folder_lock if may_rename else folder_lock)(run_dir) as run_dir:
+    _require_folder(run_dir)
+    with ending_with_reader(console), (new_folder_lock if may_rename else folder_lock)(run_dir) as run_dir:
         config = replace(config, run_dir=str(run_dir))
         _require_free(run_dir, config)
         if resumed is None:
@@ -234,9 +244,26 @@ def _load_corpus(config: TrainConfig, resumed: ResumedRun | None) -> Corpus:
         raise TextError(f"{error}; if the text lies elsewhere now, write corpus.path=FILE") from None
 
 
+def _require_folder(run_dir: Path) -> None:
+    """Refuse a `run_dir` that cannot be a folder.
+
+    Raises:
+        FileError: it, or a folder above it, is a file or a link to nothing.
+    """
+    for place in (run_dir, *run_dir.parents):
+        if place.is_symlink() and not place.exists():
+            raise FileError(f"run_dir={run_dir}: {place} is a link to {os.readlink(place)}, which is not there")
+        if place.exists():
+            if not place.is_dir():
+                raise FileError(f"run_dir={run_dir}: {place} is a file; name a folder")
+            return
+
+
 def _require_free(run_dir: Path, config: TrainConfig) -> None:
     """Refuse to write a new run into the folder of another one."""
     from chargen.storage.checkpoint import CHECKPOINT
 
     if config.resume is None and (run_dir / CHECKPOINT).exists():
-        raise FileError(f"run_dir={run_dir} holds a run already: write resume={run_dir} to continue it")
+        raise FileError(
+            f"run_dir={run_dir} holds a run already: write {shlex.quote(f'resume={run_dir}')} to continue it"
+        )

@@ -1,6 +1,6 @@
 """Find the files of a text: a file, a folder, a glob, or several of these.
 
-In a folder and in a glob, each real file is taken once, linked folders are followed once, and hidden files are left
+Each real file is taken once. In a folder and in a glob, linked folders are followed once, and hidden files are left
 out. So is what chargen wrote: a folder of a run, recognised by its files, and downloads.
 """
 
@@ -85,6 +85,10 @@ def find_text(path: str | Sequence[str]) -> FoundText:
     if not isinstance(path, str):
         for one in path:
             found.add(find_text(one))
+        once: dict[str, Path] = {}
+        for file in found.files:
+            once.setdefault(os.path.realpath(file), file)
+        found.files = list(once.values())
         if not found.files:
             raise TextError("no files of a text are given")
         return found

@@ -170,11 +170,18 @@ class RunPlan:
         return self.config.validation_limit != 0 and (passes == 1 or not is_too_short)
 
     def require_validations(self) -> None:
-        """Check that a run that stops early validates at all.
+        """Check that validations come within a pass, and that a run that stops early has any.
 
         Raises:
-            ConfigError: it does not.
+            ConfigError: they do not, or it has none.
         """
+        trainer = self.config.trainer
+        interval, passes = trainer.get("val_check_interval"), trainer.get("check_val_every_n_epoch")
+        if isinstance(interval, (int, float)) and passes is not None and interval > self.windows_per_pass:
+            raise ConfigError(
+                f"trainer.val_check_interval={interval}: a pass has {self.windows_per_pass:,} windows; write a smaller "
+                "number, or leave out trainer.check_val_every_n_epoch"
+            )
         patience = self.config.early_stopping
         if patience is not None and not self.has_validations:
             raise ConfigError(

@@ -7,9 +7,8 @@ from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 
-from chargen.config import expand_home, is_path
 from chargen.errors import FileError
-from chargen.storage.atomic import previous_path
+from chargen.storage.atomic import as_path, previous_path
 from chargen.storage.checkpoint import CHECKPOINT, Checkpoint
 from chargen.storage.model_file import ModelFile
 
@@ -51,7 +50,6 @@ def run_folders(top: Path) -> Iterator[Path]:
         folders.sort()
         folder = Path(place)
         if not {MODEL, CHECKPOINT}.isdisjoint(names) or is_run_folder(folder):
-            folders.clear()
             yield folder
 
 
@@ -74,9 +72,10 @@ def load_model(where: str | os.PathLike[str] | None) -> ModelFile:
         where: a run's folder, a `model.safetensors` or a `last.ckpt`; `~` is the home folder; None for the newest run.
 
     Raises:
+        ArgumentError: `where` is not a path.
         FileError: there is none, or it cannot be read.
     """
-    place = newest_run() if where is None else as_path(where)
+    place = newest_run() if where is None else as_path(where, allowed="a string, a path or None")
     if place.is_dir():
         file = place / MODEL if (place / MODEL).is_file() else place / CHECKPOINT
         if not file.is_file():
@@ -88,18 +87,6 @@ def load_model(where: str | os.PathLike[str] | None) -> ModelFile:
     if file.suffix != ".ckpt":
         return ModelFile.load(file)
     return Checkpoint.read(file).model_file()
-
-
-def as_path(where: str | os.PathLike[str]) -> Path:
-    """Return a path that the file system can have; `~` is the home folder.
-
-    Raises:
-        FileError: it is empty or blank, contains NUL, or cannot be encoded.
-    """
-    name = os.fspath(where)
-    if not is_path(name):
-        raise FileError(f"{name!r} is not the name of a file or folder: give a run's folder or its {MODEL}")
-    return Path(expand_home(name))
 
 
 def existing_runs() -> str:

@@ -12,6 +12,7 @@
 - `progress`: show how the run goes.
 - `metrics`: write `metrics.csv`.
 - `trainer`: build Lightning's Trainer.
+- `signals`: stop a run so that it can continue.
 - `attempt`: the module, the Trainer and the callbacks of one attempt at a run.
 - `rollbacks`: return to a checkpoint if the run diverges.
 - `run`: a run from its settings to its files.

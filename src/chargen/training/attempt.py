@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
@@ -35,6 +33,7 @@ from chargen.training.module import VALIDATION_SCORE, CharLanguageModel
 from chargen.training.profile import profile_report
 from chargen.training.progress import ProgressReport
 from chargen.training.run_length import RunLengthCallback
+from chargen.training.signals import stop_signals
 from chargen.training.trainer import build_trainer, config_error
 from chargen.training.validations import Validations
 from chargen.training.windows import TextDataModule
@@ -64,6 +63,10 @@ class RunContext:
     def run_dir(self) -> Path:
         """The folder of the run."""
         return Path(self.config.run_dir)
+
+    def say(self, text: str) -> None:
+        """Print lines that a terminal may wrap, but that no line end cuts: commands can be copied from them."""
+        self.console.print(text, soft_wrap=True)
 
     @property
     def plan(self) -> RunPlan:
@@ -183,7 +186,7 @@ class Attempt:
             FileError: the checkpoint cannot be restored.
             KeyboardInterrupt: a second SIGINT.
         """
-        with _stop_signals(self.checkpoints), _cpu_threads(self.trainer):
+        with stop_signals(self.checkpoints), _cpu_threads(self.trainer):
             try:
                 self.trainer.fit(self.module, datamodule=data, ckpt_path=self.resume, weights_only=True)
                 if self.context.config.trainer.get("profiler"):
@@ -212,33 +215,6 @@ class Attempt:
         """Tell whether Lightning has refused a setting of its Trainer; before training, it also raises ValueError."""
         is_new = not (self.module.is_restoring or self.module.has_started)
         return isinstance(error, MisconfigurationException) or (is_new and isinstance(error, ValueError))
-
-
-@contextlib.contextmanager
-def _stop_signals(checkpoints: CheckpointWriter) -> Iterator[None]:
-    """Let SIGINT, SIGTERM and SIGHUP stop the run after the present update, and a second SIGINT at once.
-
-    Lightning adds a handler of SIGTERM that ends the run after a validation without a checkpoint. It is replaced when
-    training starts.
-    """
-
-    def stop(signum: int, frame: FrameType | None) -> None:
-        if checkpoints.stop_signal is None:
-            checkpoints.stop_signal = signum
-        elif signum == signal.SIGINT:  # a second SIGTERM may come from the same cause: a reader that went away
-            raise KeyboardInterrupt
-
-    numbers = [signal.SIGINT, signal.SIGTERM]
-    hang_up = getattr(signal, "SIGHUP", None)  # Windows has none
-    if hang_up is not None and signal.getsignal(hang_up) is not signal.SIG_IGN:  # `nohup` ignores it
-        numbers.append(hang_up)
-    before = {number: signal.signal(number, stop) for number in numbers}
-    checkpoints.before_training = lambda: signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _cpu_threads(trainer: Trainer) -> contextlib.AbstractContextManager[None]:

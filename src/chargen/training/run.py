@@ -23,7 +23,7 @@ from chargen.durations import format_duration
 from chargen.errors import FileError, TextError, UserError
 from chargen.nn.speed import measure_speed
 from chargen.nn.threads import num_threads
-from chargen.planning.length import RunPlan, clock_time, extended_time, limited
+from chargen.planning.length import RunPlan, clock_time, extended_time
 from chargen.planning.size import require_memory
 from chargen.storage.atomic import write_text
 from chargen.storage.checkpoint import CHECKPOINT, Checkpoint
@@ -33,6 +33,7 @@ from chargen.training.best_model import estimate_of, model_file_of
 from chargen.training.metrics import extra_logger
 from chargen.training.module import CharLanguageModel
 from chargen.training.rollbacks import fit_with_rollbacks
+from chargen.training.signals import Interrupted, raise_signals
 from chargen.training.summary import Outcome, finish
 from chargen.training.windows import Lanes, TextDataModule
 
@@ -81,7 +82,10 @@ def train(
     if checkpoint is not None and is_complete:
         _require_no_summary(run_dir, checkpoint)
 
-    data = TextDataModule(corpus, config.batch_size, config.sequence_length, plan.windows_per_pass)
+    data = TextDataModule(
+        corpus, config.batch_size, config.sequence_length,
+        windows_per_pass=plan.windows_per_pass, validation_limit=config.validation_limit,
+    )  # fmt: skip
     attempt = Attempt(context, Start(checkpoint, length.max_seconds, new_length=new_length))
     _write_settings(context, is_new=checkpoint is None)
     threads = num_threads()
@@ -114,7 +118,14 @@ def train(
         if math.isinf(attempt.best_model.best):  # a run without validation keeps its last weights
             module = attempt.module
             module.model.to_model_file(module.tokenizer, module.metadata).save(run_dir / MODEL)
-    return finish(context, outcome)
+        if config.early_stopping is not None and not attempt.validations.number:
+            context.say(f"early_stopping={config.early_stopping} did nothing: the run had no validation")
+    try:
+        with raise_signals():
+            return finish(context, outcome)
+    except Interrupted as interrupted:
+        context.say(f"stopped while the end was scored; the run is saved; {_next_step(context)}")
+        raise SystemExit(128 + interrupted.signum) from None
 
 
 # ----------------------------------------------------------------------------- before training
@@ -245,13 +256,17 @@ def _validate_last(
     module.on_validation_epoch_start()
     windows = data.val_dataloader()
     planned = windows.windows_of(context.plan.validated_characters(checkpoint.update))
-    most = limited(len(windows), context.config.validation_limit) or 1
-    windows.num_windows = min(checkpoint.validation_windows or planned, most)
+    windows.num_windows = checkpoint.validation_windows or planned
     for batch in windows:
         module.validation_step(batch)
     nats = module.validation_mean()
     if nats < estimate_of(model, module):
         model_file_of(module, nats, checkpoint.update).save(model)
+
+
+def _next_step(context: RunContext) -> str:
+    """Return the command that continues a run, on a line of its own."""
+    return f"continue with\n  {context.program} train {shlex.quote(f'resume={context.run_dir}')}"
 
 
 def _leave_stopped_run(attempt: Attempt) -> None:
@@ -260,14 +275,10 @@ def _leave_stopped_run(attempt: Attempt) -> None:
     Raises:
         SystemExit: always; the code is 128 + the signal.
     """
-    run_dir, updates, saved_update = (
-        attempt.context.run_dir,
-        attempt.trainer.global_step,
-        attempt.checkpoints.saved_update,
-    )
-    next_step = f"continue with\n  {attempt.context.program} train {shlex.quote(f'resume={run_dir}')}"
+    updates, saved_update = attempt.trainer.global_step, attempt.checkpoints.saved_update
+    next_step = _next_step(attempt.context)
     saved = "saved" if saved_update == updates else f"saved as of update {saved_update:,}"
-    if saved_update != updates and not (run_dir / CHECKPOINT).is_file():
+    if saved_update != updates and not (attempt.context.run_dir / CHECKPOINT).is_file():
         saved, next_step = "nothing was saved", "begin again"
-    attempt.context.console.print(f"stopped at update {updates:,} and {saved}; {next_step}")
+    attempt.context.say(f"stopped at update {updates:,} and {saved}; {next_step}")
     raise SystemExit(128 + (attempt.checkpoints.stop_signal or 0))

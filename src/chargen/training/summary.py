@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shlex
 import time
 from typing import Any, NamedTuple
@@ -55,6 +56,13 @@ def finish(context: RunContext, outcome: Outcome) -> float:
     summary = _summary(context, outcome, model, score)
     write_text(run_dir / SUMMARY, json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
     folder, resume = shlex.quote(str(run_dir)), shlex.quote(f"resume={run_dir}")
+    uniform = math.log(model.config.num_symbols)
+    if not score.nats_per_char <= uniform:
+        context.say(
+            f"the held-out text is predicted worse than by guessing uniformly, {uniform:.4f} nats/char: the run has "
+            "diverged, or the model knows a small text by heart; write a smaller optimizer.learning_rate, or use more "
+            "text"
+        )
     sample: list[str] = []
     if context.config.sample_length:
         text = TextGenerator(model).generate(max_length=SAMPLE_LENGTH, seed=outcome.updates)
@@ -67,10 +75,10 @@ def finish(context: RunContext, outcome: Outcome) -> float:
         f"written     {run_dir / MODEL}",
         *sample,
         "\nnext",
-        f"  {context.program} sample {folder} --length 2000 --temperature 0.7",
-        f"  {context.program} train {resume} {_twice_as_long(context, outcome)}",
     )
     console.print("\n".join(lines))
+    context.say(f"  {context.program} sample {folder} --length 2000 --temperature 0.7")
+    context.say(f"  {context.program} train {resume} {_twice_as_long(context, outcome)}")
     return score.nats_per_char
 
 
@@ -96,8 +104,8 @@ def _summary(context: RunContext, outcome: Outcome, model: ModelFile, score: Sco
         "parameters": model.config.num_parameters,
         "updates": outcome.updates,
         "characters_seen": characters_seen,
-        "train_seconds": round(outcome.seconds, 2),
-        "validation_seconds": round(outcome.validation_seconds, 2),
+        "train_seconds": round(outcome.seconds, 3),
+        "validation_seconds": round(outcome.validation_seconds, 3),
         "chars_per_second": round(characters_seen / max(outcome.seconds - outcome.validation_seconds, 1e-9), 1),
         "corpus": model.metadata["corpus"],
         "versions": model.metadata["versions"],

@@ -65,7 +65,7 @@ def build_trainer(
             **defaults,
             "max_steps": length.max_updates or -1,
             "max_epochs": -1,
-            "limit_val_batches": config.validation_limit,
+            "limit_val_batches": 1.0 if config.validation_limit else 0,  # the data module applies the limit
             "callbacks": callbacks,
             "logger": loggers,
             # A launcher's variables, such as those of SLURM, do not count for a run on one device.
@@ -88,5 +88,7 @@ def config_error(error: Exception, config: TrainConfig) -> ConfigError:
     accelerator = config.trainer.get("accelerator")
     if accelerator not in (None, "auto", "cpu") and re.search("accelerator|backend", str(error)):
         return ConfigError(f"trainer.accelerator={accelerator}: this machine has none; write trainer.accelerator=auto")
+    if "`devices`" in str(error):
+        return ConfigError(f"trainer.devices={config.trainer['devices']}: a list is for GPUs; write trainer.devices=1")
     named = [name for name in re.findall(r"`(\w+)\b", str(error)) if name in config.trainer]
     return ConfigError(f"trainer.{named[0]}={config.trainer[named[0]]}: {error}" if named else f"trainer: {error}")

@@ -40,6 +40,7 @@ class Validations(Callback):
     Attributes:
         seconds: that validations have taken since the run began.
         num_windows: windows that a validation reads; None until the first one begins.
+        number: of validations so far.
     """
 
     def __init__(self, clock: Timer, length: RunLength, plan: RunPlan, say: Callable[[str], None]) -> None:
@@ -49,14 +50,15 @@ class Validations(Callback):
         self.say = say
         self.seconds = 0.0
         self.num_windows: int | None = None
-        self._number = 0  # of validations so far
+        self.number = 0
         self._last_update = 0  # of the last validation
         self._began = 0.0
+        self._has_warned = False
 
     def state_dict(self) -> dict[str, Any]:
         """Return the time of validations, the size of a validation, and the update of the last one."""
         state = {"seconds": self.seconds, "num_windows": self.num_windows}
-        return {**state, "number": self._number, "last_update": self._last_update}
+        return {**state, "number": self.number, "last_update": self._last_update}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned.
@@ -70,7 +72,7 @@ class Validations(Callback):
         is_time = type(seconds) is float and 0 <= seconds < math.inf
         if not (is_size and is_time and all(type(count) is int and count >= 0 for count in (number, update))):
             raise ValueError("the checkpoint does not say how the run validates")
-        self.seconds, self.num_windows, self._number, self._last_update = seconds, num_windows, number, update
+        self.seconds, self.num_windows, self.number, self._last_update = seconds, num_windows, number, update
 
     def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *_: Any) -> None:
         """Let Lightning validate after this window if a part of the run has ended."""
@@ -94,19 +96,31 @@ class Validations(Callback):
         """
         if not self.plan.has_validations:
             return 0.0
-        if self._number == 0:
+        if self.number == 0:
             return EXPECTED_PART * run_seconds_left
         total = module_of(trainer).schedule.total_updates or trainer.global_step
         number = self._num_validations(trainer, total)
         left = max(0.0, number - round(number * self._last_update / total))
-        return min(left * self.seconds / self._number, LARGEST_PART * run_seconds_left)
+        return min(left * self.seconds / self.number, LARGEST_PART * run_seconds_left)
+
+    def _warn_of_cost(self) -> None:
+        """Say once if validations that the user has asked for take much of a given time."""
+        elapsed, limit = self.clock.time_elapsed(), self.length.max_seconds
+        if self._has_warned or limit is None or self.plan.validates_by_progress or elapsed < LARGEST_PART * limit:
+            return
+        if self.seconds > LARGEST_PART * elapsed:
+            self._has_warned = True
+            self.say(
+                f"validations take {self.seconds / elapsed:.0%} of the time: a larger trainer.val_check_interval or "
+                "trainer.check_val_every_n_epoch leaves more for training"
+            )
 
     @property
     def _has_time(self) -> bool:
         """Whether all validations with the next one take at most a tenth of the time so far."""
-        if self.length.max_seconds is None or self._number == 0:
+        if self.length.max_seconds is None or self.number == 0:
             return True
-        next_one = self.seconds / self._number
+        next_one = self.seconds / self.number
         return self.seconds + next_one <= LARGEST_PART * (self.clock.time_elapsed() + next_one)
 
     def on_validation_start(self, trainer: Trainer, module: LightningModule) -> None:
@@ -130,7 +144,8 @@ class Validations(Callback):
         """Measure the time of a validation, which is not training."""
         if not trainer.sanity_checking:
             self.seconds += time.monotonic() - self._began
-            self._number += 1
+            self.number += 1
+            self._warn_of_cost()
 
     def _num_validations(self, trainer: Trainer, total_updates: int) -> float:
         """Return how many validations the run has: fewer if it has little time for the smallest ones."""

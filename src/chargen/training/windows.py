@@ -22,6 +22,7 @@ from torch import Tensor
 from chargen.corpus.encoded import Corpus
 from chargen.errors import ConfigError, TextError
 from chargen.nn.loss import IGNORE_INDEX
+from chargen.planning.length import limited
 
 VALIDATION_LANES = 64
 VALIDATION_WINDOW = 64
@@ -165,18 +166,20 @@ class HeldOutWindows:
 
     Args:
         lanes: the held-out text.
+        limit: the number of windows that may be read, at least one, or a fraction of them.
 
     Attributes:
-        num_windows: windows that a validation reads; None for all.
+        num_windows: windows that a validation reads; None for all that may be read.
     """
 
-    def __init__(self, lanes: Lanes) -> None:
+    def __init__(self, lanes: Lanes, limit: float = 1.0) -> None:
         self.lanes = lanes
         self.num_windows: int | None = None
+        self._most = max(1, limited(len(lanes), limit))
 
     def __len__(self) -> int:
-        """Return the number of windows in the whole text."""
-        return len(self.lanes)
+        """Return the number of windows that may be read."""
+        return self._most
 
     def __iter__(self) -> Iterator[Batch]:
         """Iterate over the windows that a validation reads, counted when the first one is asked for."""
@@ -205,13 +208,20 @@ class TextDataModule(LightningDataModule):
     """The lanes of a corpus as Lightning asks for them."""
 
     def __init__(
-        self, corpus: Corpus, batch_size: int, sequence_length: int, windows_per_pass: int | None = None
+        self,
+        corpus: Corpus,
+        batch_size: int,
+        sequence_length: int,
+        *,
+        windows_per_pass: int | None = None,
+        validation_limit: float = 1.0,
     ) -> None:
         super().__init__()
         self.corpus = corpus
         self.batch_size = batch_size
         self.sequence_length = sequence_length
         self.windows_per_pass = windows_per_pass
+        self.validation_limit = validation_limit
 
     def train_dataloader(self) -> WindowLoader:
         """Return the B lanes of the training split; each of W processes reads B/W of them."""
@@ -225,7 +235,8 @@ class TextDataModule(LightningDataModule):
         ids = self.corpus.validation[: VALIDATION_CHARACTERS + 1]
         num_targets = len(ids) - 1
         sequence_length = min(VALIDATION_WINDOW, num_targets)
-        return HeldOutWindows(Lanes(ids, min(VALIDATION_LANES, num_targets // sequence_length), sequence_length))
+        lanes = Lanes(ids, min(VALIDATION_LANES, num_targets // sequence_length), sequence_length)
+        return HeldOutWindows(lanes, self.validation_limit)
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """Move a batch to a device; Lightning's own version searches the batch for tensors on every step."""
