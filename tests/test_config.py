@@ -7,6 +7,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -16,7 +17,7 @@ from support.conf import CONF, composed, files
 from chargen.cell_types import CELL_TYPES
 from chargen.config import ModelConfig, OptimizerConfig, TrainConfig, parse_config, parse_model_config
 from chargen.durations import format_duration, parse_duration
-from chargen.errors import ConfigError
+from chargen.errors import ArgumentError, ConfigError
 from chargen.nn.model import CharRNN
 from chargen.planning.length import RunLength
 from chargen.schema import keys_of
@@ -107,7 +108,12 @@ def test_downloads_have_url_file_size_and_digest(name: str) -> None:
         ("sample_length=-1", "sample_length=-1"),
         ("logger=excel", "logger=excel: must be tensorboard, wandb, mlflow"),
         ("optimizer.learning_rate=0", "optimizer.learning_rate=0"),
-        ("optimizer.learning_rate=nan", "optimizer.learning_rate=nan"),
+        ("optimizer.learning_rate=nan", "optimizer.learning_rate=nan: must be a finite number, above 0"),
+        ("optimizer.learning_rate=inf", "optimizer.learning_rate=inf: must be a finite number, above 0"),
+        ("optimizer.weight_decay=inf", "optimizer.weight_decay=inf: must be a finite number, from 0 up"),
+        ("optimizer.beta1=-inf", "optimizer.beta1=-inf: must be a finite number, from 0 up and below 1"),
+        ("save_every_minutes=inf", "save_every_minutes=inf: must be a finite number, above 0"),
+        ("model.dropout=nan", "model.dropout=nan: must be a finite number, from 0 up and below 1"),
         ("optimizer.weight_decay=-1", "optimizer.weight_decay=-1"),
         ("optimizer.beta2=1", "optimizer.beta2=1"),
         ("corpus.unit=word", "corpus.unit=word: must be character, byte"),
@@ -197,6 +203,53 @@ def test_settings_survive_a_file() -> None:
     """Settings that are written as plain data parse to the same settings."""
     config = parse_config(composed("model.cell=lstm", "trainer.max_steps=7", "corpus=tinyshakespeare"))
     assert parse_config(yaml.safe_load(yaml.safe_dump(config.to_plain()))) == config
+
+
+def test_numbers_of_numpy_are_settings() -> None:
+    """They are stored as numbers of Python, which a file can hold."""
+    given = {
+        "corpus": {"name": "text", "normalize_newlines": np.bool_(True), "validation_fraction": np.float32(0.25)},
+        "model": {"hidden_size": np.int64(32), "dropout": np.float64(0.5), "weight_dropout": np.array(0.125)},
+        "optimizer": {"learning_rate": np.float16(0.5), "weight_decay": np.int8(1)},
+        "trainer": {"max_steps": np.int64(5), "gradient_clip_val": np.float32(0.5), "benchmark": np.bool_(False)},
+        "sequence_length": np.int64(5), "seed": np.uint32(7), "run_dir": "r",
+    }  # fmt: skip
+
+    def as_python(tree: Any) -> Any:
+        if isinstance(tree, dict):
+            return {key: as_python(value) for key, value in tree.items()}
+        return tree if isinstance(tree, str) else tree.item()
+
+    config = parse_config(given)
+    assert config == parse_config(as_python(given))
+    assert parse_config(yaml.safe_load(yaml.safe_dump(config.to_plain()))) == config
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("sequence_length", np.float64(5.0)), ("sequence_length", np.bool_(True)), ("sequence_length", np.int64(0)),
+     ("sequence_length", np.array([5])), ("save_every_minutes", np.float32("nan")), ("run_dir", np.int64(5)),
+     ("save_every_minutes", np.bool_(True)), ("save_every_minutes", np.complex64(1))],
+    ids=repr,
+)  # fmt: skip
+def test_values_of_numpy_of_another_kind_are_refused(key: str, value: Any) -> None:
+    with pytest.raises(ConfigError, match=f"^{key}=.*: must be "):
+        parse_config({"corpus": {"name": "text"}, "run_dir": "r", key: value})
+
+
+@pytest.mark.parametrize("wrong", [None, 5, "batch_size=16", ["batch_size=16"], TrainConfig, "a\nb"], ids=repr)
+def test_settings_are_a_dictionary(wrong: Any) -> None:
+    with pytest.raises(ConfigError, match=r"^settings=.*: must be a dictionary of settings, such as \{") as caught:
+        parse_config(wrong)
+    assert "\n" not in str(caught.value).replace(repr(wrong), "")
+
+
+@pytest.mark.parametrize("wrong", [None, 5, {"vocab_size": 5}, ModelConfig, "runs/x"], ids=repr)
+def test_a_network_is_built_of_a_model_config(wrong: Any) -> None:
+    with pytest.raises(ArgumentError, match=r"^config=.*: must be a ModelConfig"):
+        CharRNN(wrong)
+    with pytest.raises(ArgumentError, match=r"^file=.*: must be a ModelFile"):
+        CharRNN.from_model_file(wrong)
 
 
 def test_a_changed_setting_replaces_the_stored_one() -> None:

@@ -14,7 +14,7 @@ from typing import Any, Optional
 
 from chargen.cell_types import CELL_TYPES, CellType
 from chargen.errors import ConfigError
-from chargen.schema import MISSING, Bound, fraction, number, one_of, parse, require, setting
+from chargen.schema import MISSING, Bound, fraction, number, one_of, parse, plain_number, require, setting
 from chargen.schema import unknown_setting as _unknown_setting
 from chargen.schema import whole_number as whole
 from chargen.trainer_settings import check_trainer
@@ -246,7 +246,7 @@ def parse_config(container: Mapping[str, Any]) -> TrainConfig:
             what is allowed.
     """
     config: TrainConfig = parse(TrainConfig, container)
-    config.trainer = dict(config.trainer)
+    config.trainer = {key: plain_number(value) for key, value in config.trainer.items()}
     require("model.vocab_size", config.model.vocab_size, config.model.vocab_size is None,
             "chargen counts the characters of the corpus itself; leave it out")  # fmt: skip
     require("corpus.normalize_unicode", config.corpus.normalize_unicode,

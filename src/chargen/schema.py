@@ -7,12 +7,11 @@ builds the dataclass from nested dictionaries and reports the first wrong value 
 from __future__ import annotations
 
 import difflib
-import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, get_args, get_origin, get_type_hints
 
-from chargen.errors import ConfigError
+from chargen.errors import ArgumentError, ConfigError
 
 MISSING = "???"
 """The value of a setting that has no default. omegaconf uses the same string."""
@@ -49,8 +48,8 @@ def fraction() -> Bound:
 
 
 def number(holds: Callable[[float], bool], allowed: str) -> Bound:
-    """Allow finite numbers for which `holds` is true."""
-    return Bound(lambda value: math.isfinite(value) and holds(value), allowed)
+    """Allow numbers for which `holds` is true. `checked` refuses those that are not finite."""
+    return Bound(holds, allowed)
 
 
 def one_of(*choices: str) -> Bound:
@@ -83,9 +82,11 @@ def parse(kind: type[Any], container: Any, prefix: str = "", root: type[Any] | N
         ConfigError: a key is unknown, or a value is missing, of the wrong type or out of bounds.
     """
     root = root or kind
+    if not isinstance(container, Mapping) and not prefix:
+        example = '{"corpus": {"name": "mine", "path": "a.txt"}, "run_dir": "runs/mine"}'
+        raise ConfigError(str(ArgumentError("settings", container, f"a dictionary of settings, such as {example}")))
     if not isinstance(container, Mapping):
-        name = prefix.rstrip(".") or "the settings"
-        raise ConfigError(f"{name}={container}: must be a group of settings, {prefix}NAME=VALUE")
+        raise ConfigError(f"{prefix.rstrip('.')}={container}: must be a group of settings, {prefix}NAME=VALUE")
     hints = get_type_hints(kind)
     bounds = {f.name: f.metadata.get("bound") for f in fields(kind)}
     values = {}
@@ -117,12 +118,20 @@ _TYPE_NAMES = {
 }
 
 
+def plain_number(value: Any) -> Any:
+    """Return a number or truth value of numpy as Python's, and any other value as it is."""
+    return value.item() if getattr(value, "shape", None) == () and hasattr(value, "item") else value
+
+
 def checked(hint: Any, bound: Bound | None, key: str, value: Any) -> Any:
     """Return a value if it has the hinted type and lies within the bound; a float may be given as an int.
+
+    Numbers and truth values of numpy are returned as those of Python.
 
     Raises:
         ConfigError: it does not.
     """
+    value = plain_number(value)
     origin = get_origin(hint)
     kinds = [dict] if origin is dict else [get_origin(kind) or kind for kind in get_args(hint) or (hint,)]
     if value is None and (type(None) in kinds or Any in kinds):
@@ -132,8 +141,8 @@ def checked(hint: Any, bound: Bound | None, key: str, value: Any) -> Any:
         allowed = (int, float) if kind is float else (kind,)
         is_of_kind = isinstance(value, allowed) and (kind is bool or not isinstance(value, bool))
         require(key, value, is_of_kind, f"must be {_TYPE_NAMES[kind]}")
-        if kind is float and isinstance(value, int) and abs(value) > 1e300:
-            raise ConfigError(f"{key}={value}: must be a number")
+        if kind is float and not -1e300 < value < 1e300:
+            raise ConfigError(f"{key}={value}: must be a finite number{f', {bound.allowed}' if bound else ''}")
     if bound is not None:
         hint_at = nearest(str(value), bound.choices)
         require(key, value, bound.holds(value), f"must be {bound.allowed}{hint_at}")

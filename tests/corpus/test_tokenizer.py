@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer as Library
 
 from chargen.corpus.tokenizer import END_ID, REPLACEMENT, UNKNOWN_ID, Tokenizer
-from chargen.errors import FileError
+from chargen.errors import ArgumentError, FileError
 
 AWKWARD = [
     "",
@@ -134,7 +134,76 @@ def test_other_files_are_refused(content: str) -> None:
         Tokenizer.from_json(content)
 
 
-@pytest.mark.parametrize(("symbols", "unit"), [(["ab"], "character"), (["山"], "byte")])
-def test_symbols_are_single_characters_or_bytes(symbols: list[str], unit: str) -> None:
-    with pytest.raises(ValueError, match="symbol"):
+@pytest.mark.parametrize(
+    ("name", "symbols", "unit"),
+    [
+        ("symbols", ["ab"], "character"),
+        ("symbols", ["a", ""], "character"),
+        ("symbols", ["山"], "byte"),
+        ("symbols", ["a", "b", "a"], "character"),
+        ("symbols", iter("aa"), "byte"),
+        ("symbols", [1, 2], "character"),
+        ("symbols", ["a", None], "character"),
+        ("symbols", b"ab", "byte"),
+        ("symbols", None, "character"),
+        ("symbols", 5, "character"),
+        ("unit", "ab", "word"),
+        ("unit", "ab", None),
+        ("unit", "ab", ["byte"]),
+    ],
+)
+def test_symbols_are_different_single_characters_or_bytes(name: str, symbols: object, unit: object) -> None:
+    with pytest.raises(ArgumentError, match=rf"^{name}=.*: must be "):
         Tokenizer(symbols, unit)
+
+
+def test_a_text_may_repeat_its_symbols() -> None:
+    assert Tokenizer("abracadabra").symbols == Tokenizer(["r", "d", "c", "b", "a"]).symbols == ["a", "b", "c", "d", "r"]
+
+
+@pytest.mark.parametrize("unit", UNITS)
+@pytest.mark.parametrize(
+    "ids",
+    [[-1], [2, -1], [999], [5], [2.0], [2.5], [True], ["a"], [None], [[2]], [10**30], "ab", b"ab", 2, None,
+     np.array(2), np.array([[2]]), np.array([2.0]), np.array([-1], np.int8), [[2], [2, 3]]],
+    ids=repr,
+)  # fmt: skip
+def test_ids_that_are_not_in_the_vocabulary_are_named(ids: object, unit: str) -> None:
+    tokenizer = Tokenizer("abc", unit)
+    for method in (tokenizer.decode, tokenizer.to_bytes):
+        with pytest.raises(ArgumentError, match=r"^ids=.*: must be whole numbers from 0 to 4"):
+            method(ids)
+
+
+@pytest.mark.parametrize("id", [-1, -2, -3, 5, 999, 2.0, 2.5, "a", None, [2]])
+def test_a_stream_decoder_reads_no_id_outside_of_the_vocabulary(id: object) -> None:
+    for unit in UNITS:
+        with pytest.raises(ArgumentError, match=r"^id=.*: must be a whole number from 0 to 4"):
+            Tokenizer("abc", unit).decoder().decode(id)
+
+
+def test_ids_may_be_any_integers_in_any_iterable() -> None:
+    tokenizer = Tokenizer("abc")
+    for ids in ([2, 3], (np.int8(2), np.int64(3)), np.array([2, 3], np.uint8), range(2, 4), iter([2, 3])):
+        assert tokenizer.decode(ids) == "ab"
+    assert (tokenizer.decode([]), tokenizer.to_bytes([]), tokenizer.to_bytes([2, 3])) == ("", b"", b"ab")
+
+
+@pytest.mark.parametrize("unit", UNITS)
+@pytest.mark.parametrize("text", [b"abc", None, 5, ["a"], np.array([2])], ids=repr)
+def test_what_is_no_text_is_named(text: object, unit: str) -> None:
+    tokenizer = Tokenizer("abc", unit)
+    for method in (tokenizer.encode, tokenizer.unknown):
+        with pytest.raises(ArgumentError, match=r"^text=.*: must be a string"):
+            method(text)
+    with pytest.raises(ArgumentError, match=r"^content=.*: must be a string"):
+        Tokenizer.from_json(text)
+
+
+@pytest.mark.parametrize("wrong", ["ab", [97], np.array([97]), np.array([97.0]), np.zeros((1, 1), np.uint8), None])
+def test_code_points_are_an_array_of_two_types(wrong: object) -> None:
+    """The kernel would read the memory of another type as if it held code points."""
+    with pytest.raises(ArgumentError, match=r"^code_points=.*: must be an array"):
+        Tokenizer("ab").encode_code_points(wrong)
+    apart = np.array([97, 0, 98, 0], np.uint32)[::2]
+    assert Tokenizer("ab").encode_code_points(apart).tolist() == [2, 3]

@@ -64,8 +64,10 @@ def test_other_objects_than_models_texts_and_paths_are_named() -> None:
     for path in (5, b"runs/x", ["runs/x"]):
         with pytest.raises(ArgumentError, match=r"^path=.*: must be a string, a path or None"):
             load(path)
-    with pytest.raises(ArgumentError, match=r"^text=.*: must be a string"):
-        GENERATOR.score(b"ab")
+    for method in (GENERATOR.score, GENERATOR.clean):
+        for text in (b"ab", 5, None, ["ab"], np.array("ab")):
+            with pytest.raises(ArgumentError, match=r"^text=.*: must be a string"):
+                method(text)
     with pytest.raises(ArgumentError, match=r"^prompt=.*: must be a string"):
         GENERATOR.encode_prompt(None)
 

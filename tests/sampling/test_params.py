@@ -136,6 +136,13 @@ def test_a_value_out_of_range_is_an_argument_error(name: str, value: object) -> 
     assert (caught.value.name, caught.value.value) == (name, value) or value != value
 
 
+@pytest.mark.parametrize("name", ["temperature", "top_p", "min_p"])
+@pytest.mark.parametrize("value", [float("inf"), -float("inf"), float("nan"), np.float32("inf")])
+def test_a_value_that_is_not_finite_is_told_to_be_so(name: str, value: float) -> None:
+    with pytest.raises(ArgumentError, match=rf"^{name}={value}: must be a finite number, "):
+        SamplingParams(**{name: value})
+
+
 def test_numbers_of_numpy_are_numbers() -> None:
     params = SamplingParams(np.float32(0.5), np.int64(3), np.float64(0.75), np.float16(0.25))
     assert params == SamplingParams(0.5, 3, 0.75, 0.25)

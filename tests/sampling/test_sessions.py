@@ -197,13 +197,13 @@ def test_a_closed_session_refuses_steps(network: Network) -> None:
 
 def test_a_session_of_a_network_of_another_shape_is_refused(network: Network) -> None:
     session = type(network)(random_model_file(hidden_size=24)).open([2], SamplingParams())
-    with pytest.raises(ValueError, match="another shape"):
+    with pytest.raises(ArgumentError, match=r"^sessions=.*another shape"):
         network.step([session], 1)
 
 
 def test_a_session_twice_in_a_step_is_refused(network: Network) -> None:
     session = network.open([2], SamplingParams())
-    with pytest.raises(ValueError, match="twice"):
+    with pytest.raises(ArgumentError, match=r"^sessions=.*twice"):
         network.step([session, session], 1)
 
 
@@ -233,29 +233,89 @@ def test_a_step_of_no_characters_is_an_argument_error(network: Network) -> None:
 
 
 def test_an_empty_prompt_is_refused(network: Network) -> None:
-    with pytest.raises(ValueError, match="at least one id"):
+    with pytest.raises(ArgumentError, match=r"^prompt_ids=\[\]: must be at least one id"):
         network.open([], SamplingParams())
 
 
 def test_reading_nothing_is_refused(network: Network) -> None:
-    with pytest.raises(ValueError, match="no id to read"):
-        network.read(np.empty((1, 0), np.int64))
+    for shape in ((1, 0), (0, 1)):
+        with pytest.raises(ArgumentError, match=r"^ids=.*: must be at least one id"):
+            network.read(np.empty(shape, np.int64))
 
 
 def test_states_of_another_shape_are_refused(network: Network) -> None:
     _, states = network.read(np.array([[2]]))
-    with pytest.raises(ValueError, match="states of shape"):
-        network.read(np.array([[2], [3]]), states)
+    for wrong in (states, states.astype(str), states.tolist(), "zeros", 0):
+        with pytest.raises(ArgumentError, match=r"^states=.*: must be None, or floats of shape \(2, 2, 20\)"):
+            network.read(np.array([[2], [3]]), wrong)
 
 
-@pytest.mark.parametrize("wrong", [VOCAB_SIZE, -1])
-def test_an_id_beyond_the_vocabulary_is_refused(network: Network, wrong: int) -> None:
-    with pytest.raises(IndexError, match="beyond the vocabulary"):
-        network.read(np.array([[2, wrong]]))
-    with pytest.raises(IndexError, match="beyond the vocabulary"):
-        network.open([wrong], SamplingParams())
-    with pytest.raises(IndexError, match="beyond the vocabulary"):
-        network.open([2], SamplingParams(), banned=[wrong])
+@pytest.mark.parametrize("wrong", [VOCAB_SIZE, -1, 2**63, 10**30, 2.5, 2.0, float("nan"), True, "2", None, [2], 1j])
+def test_an_id_that_is_not_in_the_vocabulary_is_named(network: Network, wrong: object) -> None:
+    """In `read`, `predict` and `open`; the message holds the name of the argument and what is allowed."""
+    calls = {
+        "ids": [
+            lambda: network.read([[2, wrong]] if wrong is not True else [[True]]),
+            lambda: network.predict([[wrong]]),
+        ],
+        "prompt_ids": [lambda: network.open([wrong], SamplingParams())],
+        "banned": [lambda: network.open([2], SamplingParams(), banned=[wrong])],
+    }
+    for name, made in calls.items():
+        for call in made:
+            with pytest.raises(ArgumentError, match=rf"^{name}=.*: must be whole numbers from 0 to {VOCAB_SIZE - 1}"):
+                call()
+    if wrong is not None:
+        with pytest.raises(
+            ArgumentError, match=rf"^stop=.*: must be a whole number from 0 to {VOCAB_SIZE - 1}, or None"
+        ):
+            network.open([2], SamplingParams(), stop=wrong)
+
+
+@pytest.mark.parametrize("wrong", ["abc", b"abc", 5, None, np.array(2), np.array([[2]]), np.array([2.0])], ids=repr)
+def test_ids_that_are_not_in_a_list_are_named(network: Network, wrong: object) -> None:
+    with pytest.raises(ArgumentError, match=r"^prompt_ids="):
+        network.open(wrong, SamplingParams())
+    with pytest.raises(ArgumentError, match=r"^banned="):
+        network.open([2], SamplingParams(), banned=wrong)
+    with pytest.raises(ArgumentError, match=r"^ids="):
+        network.read(wrong if np.ndim(wrong) < 2 else wrong[0])
+
+
+@pytest.mark.parametrize("wrong", [None, 0.8, {"temperature": 1.0}, SamplingParams, "greedy"])
+def test_params_of_another_type_are_named(network: Network, wrong: object) -> None:
+    with pytest.raises(ArgumentError, match=r"^params=.*: must be a SamplingParams"):
+        network.open([2], wrong)
+
+
+def test_what_is_no_session_is_named(network: Network) -> None:
+    """Also a session that is not in a list. The sessions beside it stay as they are."""
+    session = network.open([2], SamplingParams(), seed=1, max_length=9)
+    for wrong in (session, None, 5, iter([session]), [session, None], ["session"], [[session]]):
+        with pytest.raises(ArgumentError, match=r"^sessions=.*: must be a "):
+            network.step(wrong, 1)
+    for wrong in (None, 5, [session]):
+        with pytest.raises(ArgumentError, match=r"^session=.*: must be a Session"):
+            network.close(wrong)
+    assert run_to_end(network, session) == write(network, [2], SamplingParams(), seed=1, max_length=9)
+
+
+def test_integers_of_numpy_are_ids(network: Network) -> None:
+    """In arrays of any integer type and in lists; banned ids may be a set."""
+    stop = write(network, [2, 3], SamplingParams(1.0), seed=1, max_length=20, banned=[0, 4])[9]
+    texts = [
+        write(network, ids, SamplingParams(1.0), seed=1, max_length=20, banned=banned, stop=stop)
+        for ids, banned, stop in (
+            ([2, 3], [0, 4], stop),
+            (np.array([2, 3], np.uint8), np.array([4, 0, 4], np.int16), np.int32(stop)),
+            ([np.int64(2), np.int8(3)], {0, 4}, np.uint64(stop)),
+            (range(2, 4), (0, np.int64(4)), stop),
+        )
+    ]
+    assert texts == texts[:1] * 4
+    assert texts[0][-1] == stop
+    for ids in ([[2, 3]], ((2, 3),), np.array([[2, 3]], np.uint8)):
+        assert all(map(np.array_equal, network.read(ids), network.read(np.array([[2, 3]]))))
 
 
 # ------------------------------------------------------------------------------- copies
@@ -297,7 +357,7 @@ def test_a_copy_of_a_network_writes_the_same(kind: type, precision: str, copied:
     assert write(other, [2, 3], SamplingParams(1.0), seed=1, max_length=60) == expected
 
 
-@pytest.mark.parametrize("copied", [copy.deepcopy, lambda it: pickle.loads(pickle.dumps(it))])
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda it: pickle.loads(pickle.dumps(it))])
 def test_a_copy_of_a_session_continues_the_text_on_its_own(network: Network, copied: Any) -> None:
     expected = write(network, [2], SamplingParams(1.0), seed=1, max_length=60)
     session = network.open([2], SamplingParams(1.0), seed=1, max_length=60)

@@ -14,7 +14,7 @@ from safetensors.numpy import save_file
 from support.environment import Figure
 
 from chargen.config import ModelConfig
-from chargen.errors import FileError
+from chargen.errors import ArgumentError, FileError
 from chargen.sampling.generator import TextGenerator
 from chargen.storage.model_file import FORMAT_VERSION, ModelFile, Part, digest_of
 
@@ -52,6 +52,32 @@ def test_a_saved_file_loads_unchanged(tmp_path: Path) -> None:
     assert (again.config, again.tokenizer, again.metadata) == (CONFIG, '{"some": "json"}', METADATA)
     for name, value in model_file().weights.items():
         np.testing.assert_array_equal(again.weights[name], value)
+
+
+def test_a_path_may_be_a_string_and_begin_in_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    places = ["a.safetensors", "~/b/c.safetensors", Path("~/d.safetensors"), str(tmp_path / "e.safetensors")]
+    for place in places:
+        model_file().save(place)
+        assert ModelFile.load(place).metadata == METADATA
+    assert sorted(str(file.relative_to(tmp_path)) for file in tmp_path.rglob("*.safetensors")) == [
+        "a.safetensors", "b/c.safetensors", "d.safetensors", "e.safetensors"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("wrong", [None, 5, b"m.safetensors", ["m.safetensors"], True], ids=repr)
+def test_what_is_no_path_is_named(wrong: Any) -> None:
+    for call in (ModelFile.load, model_file().save):
+        with pytest.raises(ArgumentError, match=r"^path=.*: must be a string or a path$"):
+            call(wrong)
+
+
+@pytest.mark.parametrize("wrong", ["", "  ", "a\0b", "\ud800"], ids=repr)
+def test_a_name_that_no_file_can_have_is_a_file_error(wrong: str) -> None:
+    for call in (ModelFile.load, model_file().save):
+        with pytest.raises(FileError, match="is not the name of a file or folder"):
+            call(wrong)
 
 
 def test_the_safetensors_package_alone_reads_a_file(tmp_path: Path) -> None:

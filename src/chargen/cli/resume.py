@@ -10,8 +10,9 @@ from chargen.cli.console import warn
 from chargen.cli.stored_corpus import require_known_download, with_known_data_dir
 from chargen.config import TrainConfig, resumable_keys
 from chargen.errors import ConfigError
+from chargen.storage.atomic import as_path
 from chargen.storage.checkpoint import CHECKPOINT, Checkpoint
-from chargen.storage.run_folder import as_path, existing_runs
+from chargen.storage.run_folder import existing_runs
 from chargen.trainer_settings import TRAINER_SETTINGS, canonical_trainer_value
 
 if TYPE_CHECKING:

@@ -16,15 +16,16 @@ from __future__ import annotations
 import codecs
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable
-from typing import Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from tokenizers import Tokenizer as Library
 from tokenizers import decoders, models, pre_tokenizers
 
 from chargen.corpus.code_points import NUM_CODE_POINTS, code_points_of, look_up
-from chargen.errors import FileError
+from chargen.errors import ArgumentError, FileError
 
 UNKNOWN_ID, END_ID = 0, 1
 UNKNOWN, END = "[UNK]", "[END]"
@@ -52,12 +53,50 @@ def _byte_alphabet() -> list[str]:
 BYTE_ALPHABET = _byte_alphabet()
 
 
+def checked_ids(name: str, ids: Any, vocab_size: int, num_axes: int = 1) -> np.ndarray:
+    """Return ids as an array of integers.
+
+    Args:
+        name: the argument that holds them, for the error.
+        ids: integers of Python or numpy: an array, a list, or any other iterable.
+        vocab_size: V.
+        num_axes: how many axes the array must have.
+
+    Returns:
+        An array of integers from 0 to V - 1 with `num_axes` axes; `ids` itself if it is such an array.
+
+    Raises:
+        ArgumentError: `ids` is something else.
+    """
+    allowed = f"whole numbers from 0 to {vocab_size - 1}, {'in a list' if num_axes == 1 else 'in an array (N, n)'}"
+    if not isinstance(ids, Iterable) or isinstance(ids, (str, bytes, bytearray)):
+        raise ArgumentError(name, ids, allowed)
+    given = ids if hasattr(ids, "__array__") or isinstance(ids, (list, tuple)) else list(ids)
+    try:
+        array = np.asarray(given)
+    except (TypeError, ValueError):  # rows of different lengths; memory of another device
+        raise ArgumentError(name, ids, allowed) from None
+    if array.size == 0:
+        array = array.astype(np.int64)  # an empty list has no type
+    if array.ndim != num_axes or array.dtype.kind not in "iu":
+        raise ArgumentError(name, ids, allowed)
+    if array.size and not 0 <= int(array.min()) <= int(array.max()) < vocab_size:
+        raise ArgumentError(name, array[(array < 0) | (array >= vocab_size)][0], allowed)
+    return array
+
+
+def _check_text(name: str, text: str) -> None:
+    if not isinstance(text, str):
+        raise ArgumentError(name, text, "a string")
+
+
 class Tokenizer:
     """Convert text to ids and back: one id per character, or per byte of its UTF-8.
 
     Args:
         symbols: the known symbols in any order, each a single character; a byte is the character with its value. Ids
-            follow the order of code points.
+            follow the order of code points. A string is a text, which may repeat its symbols; in a list or another
+            iterable, each symbol stands once.
         unit: `character` or `byte`.
 
     Attributes:
@@ -66,16 +105,25 @@ class Tokenizer:
         dtype: the smallest unsigned integer that holds every id.
 
     Raises:
-        ValueError: a symbol is not a single character, or in the byte unit, not a byte.
+        ArgumentError: a symbol is not a single character, or in the byte unit, not a byte, or stands twice in a list;
+            or there is no such unit.
     """
 
     def __init__(self, symbols: Iterable[str], unit: Unit = "character") -> None:
-        self.symbols = sorted(set(symbols))
+        if not isinstance(unit, str) or unit not in get_args(Unit):
+            raise ArgumentError("unit", unit, " or ".join(get_args(Unit)))
+        if not isinstance(symbols, Iterable):
+            raise ArgumentError("symbols", symbols, "single characters")
+        given = list(symbols)
+        for symbol in given:
+            if not isinstance(symbol, str) or len(symbol) != 1:
+                raise ArgumentError("symbols", symbol, "single characters")
+        self.symbols = sorted(set(given))
         self.unit = unit
-        if any(len(symbol) != 1 for symbol in self.symbols):
-            raise ValueError("a symbol of the vocabulary is not a single character")
-        if unit == "byte" and any(symbol > "\xff" for symbol in self.symbols):
-            raise ValueError("a symbol of a byte vocabulary is greater than 255")
+        if len(self.symbols) < len(given) and not isinstance(symbols, str):
+            raise ArgumentError("symbols", Counter(given).most_common(1)[0][0], "different characters, each once")
+        if unit == "byte" and max(self.symbols, default="") > "\xff":
+            raise ArgumentError("symbols", self.symbols[-1], "bytes, as the characters U+0000 to U+00FF")
         first = END_ID + 1
         self.dtype = np.min_scalar_type(self.vocab_size - 1)
         # The last entry, UNKNOWN_ID, stands for all code points beyond the table.
@@ -94,7 +142,11 @@ class Tokenizer:
 
         In the byte unit, U+DC80 to U+DCFF stand for the bytes 0x80 to 0xFF, as in Python's names of files. Any other
         lone surrogate has no bytes and is one unknown symbol.
+
+        Raises:
+            ArgumentError: `text` is not a string.
         """
+        _check_text("text", text)
         if self.unit == "character":
             return self.encode_code_points(code_points_of(text)).astype(np.int64)
         parts = [part.encode("utf-8", "surrogateescape") for part in _NO_BYTES.split(text)]
@@ -109,23 +161,33 @@ class Tokenizer:
 
         Returns:
             (N,), of the tokenizer's `dtype`.
+
+        Raises:
+            ArgumentError: `code_points` is not such an array.
         """
-        return look_up(code_points, self._table)
+        if getattr(code_points, "dtype", None) not in (np.uint8, np.uint32) or code_points.ndim != 1:
+            raise ArgumentError("code_points", code_points, "an array (N,) of uint8 or uint32")
+        return look_up(np.ascontiguousarray(code_points), self._table)
 
     def decode(self, ids: Iterable[int]) -> str:
         """Return the text of `ids`. `UNKNOWN_ID` becomes U+FFFD, and `END_ID` an empty string.
 
         Raises:
-            IndexError: an id is not below `vocab_size`.
+            ArgumentError: an id is not a whole number from 0 to V - 1.
         """
         decoder = self.decoder()
-        return "".join(map(decoder.decode, ids)) + decoder.flush()
+        known = checked_ids("ids", ids, self.vocab_size).tolist()
+        return "".join(map(decoder.decode, known)) + decoder.flush()
 
     def to_bytes(self, ids: np.ndarray) -> bytes:
         """Return the bytes of a file with these ids: raw bytes, or characters in UTF-8.
 
         `END_ID` becomes NUL. `UNKNOWN_ID` becomes U+FFFD, or in the byte unit a question mark.
+
+        Raises:
+            ArgumentError: an id is not a whole number from 0 to V - 1.
         """
+        ids = checked_ids("ids", ids, self.vocab_size)
         spelled = np.array(["\ufffd" if self.unit == "character" else "?", "\0", *self.symbols], dtype=object)
         return "".join(spelled[ids].tolist()).encode("utf-8" if self.unit == "character" else "latin-1")
 
@@ -134,7 +196,12 @@ class Tokenizer:
         return StreamDecoder(self)
 
     def unknown(self, text: str) -> list[str]:
-        """Return the characters of `text` with an unknown symbol, each once, in the order of their first occurrence."""
+        """Return the characters of `text` with an unknown symbol, each once, in the order of their first occurrence.
+
+        Raises:
+            ArgumentError: `text` is not a string.
+        """
+        _check_text("text", text)
         return [character for character in dict.fromkeys(text) if UNKNOWN_ID in self.encode(character)]
 
     # ------------------------------------------------------------------ file
@@ -169,8 +236,10 @@ class Tokenizer:
         """Read the content of a `tokenizer.json`.
 
         Raises:
+            ArgumentError: `content` is not a string.
             FileError: `to_json` does not write such a file.
         """
+        _check_text("content", content)
         if len(content) > MAX_JSON_LENGTH or content.count(":") > MAX_JSON_COLONS:
             raise FileError("not a tokenizer.json of chargen: it is longer than one of all of Unicode")
         try:  # parsed here, because the package panics on some files and spends minutes on others
@@ -207,12 +276,21 @@ class StreamDecoder:
         self._bytes = codecs.getincrementaldecoder("utf-8")("replace") if tokenizer.unit == "byte" else None
 
     def decode(self, id: int) -> str:
-        """Return the text that `id` completes: "" until the last byte of a character of several bytes."""
+        """Return the text that `id` completes: "" until the last byte of a character of several bytes.
+
+        Raises:
+            ArgumentError: `id` is not a whole number from 0 to V - 1.
+        """
         if id == END_ID:
             return self.flush()
         if id == UNKNOWN_ID:
             return self.flush() + REPLACEMENT
-        symbol = self._symbols[id - END_ID - 1]
+        try:
+            symbol = self._symbols[id - END_ID - 1] if id >= 0 else None
+        except (TypeError, IndexError):
+            symbol = None
+        if symbol is None:
+            raise ArgumentError("id", id, f"a whole number from 0 to {END_ID + len(self._symbols)}")
         return symbol if self._bytes is None else self._bytes.decode(symbol.encode("latin-1"))
 
     def flush(self) -> str:

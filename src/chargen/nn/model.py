@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from chargen.config import ModelConfig
+from chargen.errors import ArgumentError
 from chargen.nn.cells import CELLS, State
 from chargen.nn.linear import linear
 from chargen.nn.loss import cross_entropy
@@ -167,9 +168,19 @@ class StackedRNN(nn.Module):
 
 
 class CharRNN(nn.Module):
-    """A character-level language model: p(next character | all characters before it)."""
+    """A character-level language model: p(next character | all characters before it).
+
+    Args:
+        config: the shape of the network, with its `vocab_size`.
+
+    Raises:
+        ArgumentError: `config` is not a ModelConfig.
+        ValueError: its `vocab_size` is not set.
+    """
 
     def __init__(self, config: ModelConfig) -> None:
+        if not isinstance(config, ModelConfig):
+            raise ArgumentError("config", config, "a ModelConfig, such as ModelConfig(vocab_size=100)")
         super().__init__()
         self.config = config
         self.embedding = nn.Embedding(config.num_symbols, config.embedding_size)
@@ -231,8 +242,11 @@ class CharRNN(nn.Module):
         """Build the model of a model file.
 
         Raises:
+            ArgumentError: `file` is not a ModelFile.
             ValueError: the weights do not fit the config. `ModelFile.load` never returns such a file.
         """
+        if not isinstance(file, ModelFile):
+            raise ArgumentError("file", file, "a ModelFile; ModelFile.load takes a path")
         model = CharRNN(file.config)
         try:
             model.load_state_dict({name: torch.from_numpy(value) for name, value in file.weights.items()})

@@ -5,6 +5,7 @@ Numbers may be those of Python or of numpy. A truth value is not a number here.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from numbers import Integral, Real
 from typing import Any
@@ -50,18 +51,20 @@ def real_number(name: str, value: Any, is_allowed: Callable[[float], bool], allo
     Args:
         name: the argument.
         value: what was given.
-        is_allowed: tells whether a number is in range; false for NaN.
+        is_allowed: tells whether a finite number is in range.
         allowed: what is allowed, in words.
 
     Raises:
-        ArgumentError: it is not a number, or out of range.
+        ArgumentError: it is not a number, not finite, or out of range.
     """
     if isinstance(value, bool) or not isinstance(value, Real):
         raise ArgumentError(name, value, f"a number, {allowed}")
     try:
         number = float(value)
     except OverflowError:
-        number = float("nan")
+        number = math.inf
+    if not math.isfinite(number):
+        raise ArgumentError(name, value, f"a finite number, {allowed}")
     if not is_allowed(number):
         raise ArgumentError(name, value, allowed)
     return number

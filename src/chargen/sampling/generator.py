@@ -45,8 +45,6 @@ def load(path: str | os.PathLike[str] | None = None, precision: Precision = "flo
         FileError: there is no model, or it cannot be read.
     """
     check_precision(precision)
-    if path is not None and not isinstance(path, (str, os.PathLike)):
-        raise ArgumentError("path", path, "a string, a path or None")
     return TextGenerator(load_model(path), precision)
 
 
@@ -222,7 +220,6 @@ class TextGenerator:
         Raises:
             ArgumentError: `text` is not a string.
         """
-        check_type("text", text, str, "a string")
         targets = self.tokenizer.encode(self.clean(text))
         ids = np.concatenate(([self.start_id], targets[:-1]))
         nats, states = np.empty(len(targets)), None
@@ -237,7 +234,12 @@ class TextGenerator:
         return nats
 
     def clean(self, text: str) -> str:
-        """Return a text cleaned as the corpus was before the model learned it."""
+        """Return a text cleaned as the corpus was before the model learned it.
+
+        Raises:
+            ArgumentError: `text` is not a string.
+        """
+        check_type("text", text, str, "a string")
         if self.cleaning["normalize_newlines"]:
             text = text.replace("\r\n", "\n").replace("\r", "\n")
         return unicodedata.normalize("NFC", text) if self.cleaning["normalize_unicode"] else text

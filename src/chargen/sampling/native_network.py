@@ -17,7 +17,7 @@ from chargen import native
 from chargen.errors import FileError
 from chargen.sampling.arguments import whole_number
 from chargen.sampling.params import SamplingParams
-from chargen.sampling.session import BANNED, Seed, Session, check_read, check_step, new_session
+from chargen.sampling.session import BANNED, Seed, Session, check_session, check_step, checked_read, new_session
 from chargen.sampling.weights import Precision, check_precision, input_table, layer_weights, quantize
 from chargen.storage.model_file import ModelFile
 
@@ -142,6 +142,7 @@ class NativeNetwork:
 
     def close(self, session: Session) -> None:
         """Release the memory of a session. See `Network.close`."""
+        check_session(session)
         session.close()
 
     def characters_per_call(self, num_streams: int) -> int:
@@ -149,11 +150,8 @@ class NativeNetwork:
         return max(1, PRODUCTS_PER_CALL // (num_streams * self._products))
 
     def _read(self, ids: Array, states: Array | None, every: bool) -> tuple[Array, Array]:
-        ids = np.asarray(ids, dtype=np.int64)
-        (N, n), (num_parts, H) = ids.shape, self._state_shape
-        shape = (num_parts, N, H)
-        check_read(ids, states, shape)
-        states = np.zeros(shape, np.float32) if states is None else np.array(states, np.float32, order="C")
+        ids, states = checked_read(ids, states, self._state_shape, self._vocab_size)
+        N, n = ids.shape
         logits = np.empty((N, n, self._vocab_size) if every else (N, self._vocab_size), dtype=np.float32)
         size = self.characters_per_call(N)
         for begin in range(0, n, size):

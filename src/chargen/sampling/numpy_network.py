@@ -20,7 +20,7 @@ from chargen.corpus.tokenizer import END_ID
 from chargen.errors import FileError
 from chargen.sampling import activations
 from chargen.sampling.params import SamplingParams
-from chargen.sampling.session import BANNED, Seed, Session, check_ids, check_read, check_step, new_session
+from chargen.sampling.session import BANNED, Seed, Session, check_session, check_step, checked_read, new_session
 from chargen.sampling.weights import Precision, check_precision, input_table, layer_weights, quantize
 from chargen.storage.model_file import ModelFile
 
@@ -204,6 +204,7 @@ class NumpyNetwork:
 
     def close(self, session: Session) -> None:
         """Release the memory of a session. See `Network.close`."""
+        check_session(session)
         session.close()
 
     def _step(self, session: Session, num_characters: int) -> list[int]:
@@ -219,10 +220,8 @@ class NumpyNetwork:
         return written
 
     def _read(self, ids: Array, states: Array | None, every: bool) -> tuple[Array, Array]:
-        (N, n), shape = ids.shape, (self._state_shape[0], len(ids), self.hidden_size)
-        check_read(ids, states, shape)
-        check_ids(ids, self.vocab_size)
-        states = np.zeros(shape, dtype=np.float32) if states is None else states.copy()
+        ids, states = checked_read(ids, states, self._state_shape, self.vocab_size)
+        N, n = ids.shape
         logits = np.empty((N, n if every else 1, self.vocab_size), dtype=np.float32)
         for stream, row in enumerate(ids.tolist()):
             layers = self._unpacked(states[:, stream])

@@ -40,7 +40,7 @@ class SamplingParams:
 
     def __post_init__(self) -> None:
         checked = {
-            "temperature": real_number("temperature", self.temperature, lambda t: 0 <= t < math.inf, "0 or more"),
+            "temperature": real_number("temperature", self.temperature, lambda t: t >= 0, "0 or more"),
             "top_k": whole_number("top_k", self.top_k, 0, "a whole number from 0 up; 0 keeps all"),
             "top_p": real_number("top_p", self.top_p, lambda p: 0 < p <= 1, "above 0 and at most 1"),
             "min_p": real_number("min_p", self.min_p, lambda p: 0 <= p <= 1, "from 0 to 1"),

@@ -17,9 +17,9 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from chargen.corpus.tokenizer import UNKNOWN_ID
+from chargen.corpus.tokenizer import UNKNOWN_ID, checked_ids
 from chargen.errors import ArgumentError
-from chargen.sampling.arguments import is_whole, whole_number
+from chargen.sampling.arguments import check_type, is_whole, whole_number
 from chargen.sampling.params import SamplingParams
 
 Array = np.ndarray
@@ -55,12 +55,12 @@ class Session:
     """
 
     params: SamplingParams
-    rng: np.random.Generator
+    rng: np.random.Generator = field(repr=False)
     max_length: int | None
-    banned: Array
+    banned: Array = field(repr=False)
     stop: int | None
-    state: Array
-    logits: Array
+    state: Array = field(repr=False)
+    logits: Array = field(repr=False)
     num_written: int = 0
     finish_reason: Literal["stop", "length"] | None = None
     closed: bool = False
@@ -100,6 +100,9 @@ class Session:
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "stream": None}  # its addresses are those of this session's arrays
 
+    def __copy__(self) -> Session:
+        return deepcopy(self)
+
     def __deepcopy__(self, memo: dict[int, Any]) -> Session:
         copied = {name: deepcopy(value, memo) for name, value in self.__getstate__().items()}
         return Session(**copied)
@@ -116,15 +119,15 @@ class Network(Protocol):
         """Read n ids on each of N streams.
 
         Args:
-            ids: (N, n) integers, n at least 1.
+            ids: (N, n) integers, N and n at least 1.
             states: (P, N, H) as returned before; None for the beginning of a text.
 
         Returns:
             The logits of the next id, (N, V), and the states, (P, N, H).
 
         Raises:
-            IndexError: an id is not below `vocab_size`.
-            ValueError: there are no ids, or the states have another shape.
+            ArgumentError: an id is not a whole number from 0 to V - 1, there are no ids, or the states have another
+                shape.
         """
 
     def predict(self, ids: Array, states: Array | None = None) -> tuple[Array, Array]:
@@ -151,9 +154,7 @@ class Network(Protocol):
             stop: the id that ends the text; None for none.
 
         Raises:
-            ArgumentError: `seed`, `max_length` or `banned` is out of range.
-            IndexError: an id is not below `vocab_size`.
-            ValueError: the prompt is empty.
+            ArgumentError: an argument has the wrong type or is out of range, or the prompt is empty.
         """
 
     def step(self, sessions: Sequence[Session], num_characters: int) -> list[list[int]]:
@@ -168,12 +169,17 @@ class Network(Protocol):
             session has met it.
 
         Raises:
+            ArgumentError: `sessions` is not a list of sessions, a session belongs to a network of another shape or
+                appears twice, or `num_characters` is below 1.
             RuntimeError: a session is finished or closed.
-            ValueError: a session belongs to a network of another shape or appears twice.
         """
 
     def close(self, session: Session) -> None:
-        """Release the memory of a session. A closed session takes no further steps."""
+        """Release the memory of a session. A closed session takes no further steps.
+
+        Raises:
+            ArgumentError: `session` is not a session.
+        """
 
 
 def make_rng(seed: Seed, name: str = "seed") -> np.random.Generator:
@@ -193,12 +199,6 @@ def make_rng(seed: Seed, name: str = "seed") -> np.random.Generator:
     return np.random.default_rng([int(one) for one in given])
 
 
-def check_ids(ids: Array, vocab_size: int) -> None:
-    """Raise IndexError unless every id is in the vocabulary."""
-    if ids.size and (int(ids.min()) < 0 or int(ids.max()) >= vocab_size):
-        raise IndexError("an id is beyond the vocabulary")
-
-
 def new_session(
     network: Network,
     prompt_ids: Sequence[int] | Array,
@@ -210,35 +210,67 @@ def new_session(
     stop: int | None,
 ) -> Session:
     """Implement `Network.open` with `Network.read`."""
-    rng, excluded = make_rng(seed), np.array(sorted(set(banned)), dtype=np.int64)
-    max_length = None if max_length is None else whole_number("max_length", max_length, 1)
-    check_ids(excluded, network.vocab_size)
+    ids = checked_ids("prompt_ids", prompt_ids, network.vocab_size)
+    if len(ids) == 0:
+        raise ArgumentError("prompt_ids", prompt_ids, "at least one id")
+    check_type("params", params, SamplingParams, "a SamplingParams, such as SamplingParams(temperature=0.8)")
+    rng, max_length = make_rng(seed), None if max_length is None else whole_number("max_length", max_length, 1)
+    excluded = np.unique(checked_ids("banned", banned, network.vocab_size)).astype(np.int64)
     if len(excluded) == network.vocab_size:
         raise ArgumentError("banned", "every id", "fewer ids than the vocabulary has")
-    if len(prompt_ids) == 0:
-        raise ValueError("a prompt needs at least one id")
-    logits, states = network.read(np.asarray(prompt_ids, dtype=np.int64)[None])
+    if stop is not None:
+        allowed = f"a whole number from 0 to {network.vocab_size - 1}, or None"
+        stop = whole_number("stop", stop, 0, allowed)
+        if stop >= network.vocab_size:
+            raise ArgumentError("stop", stop, allowed)
+    logits, states = network.read(ids[None])
     state = np.ascontiguousarray(states[:, 0])
     return Session(params, rng, max_length, excluded, stop, state, np.ascontiguousarray(logits[0]))
 
 
-def check_read(ids: Array, states: Array | None, shape: tuple[int, int, int]) -> None:
-    """Raise ValueError unless there are ids to read, and states of the right shape."""
-    if ids.size == 0:
-        raise ValueError("there is no id to read")
-    if states is not None and states.shape != shape:
-        raise ValueError(f"states of shape {states.shape}: expected {shape}")
+def checked_read(ids: Any, states: Any, state_shape: tuple[int, int], vocab_size: int) -> tuple[Array, Array]:
+    """Return the arguments of `Network.read` as arrays.
+
+    Args:
+        ids: the ids as given.
+        states: the states as given.
+        state_shape: (P, H) of the network.
+        vocab_size: V of the network.
+
+    Returns:
+        The ids, (N, n) int64, and a copy of the states, (P, N, H) float32; zeros if there are none.
+
+    Raises:
+        ArgumentError: the errors of `Network.read`.
+    """
+    checked = checked_ids("ids", ids, vocab_size, num_axes=2).astype(np.int64, copy=False)
+    if checked.size == 0:
+        raise ArgumentError("ids", ids, "at least one id")
+    (num_parts, hidden_size), num_streams = state_shape, len(checked)
+    shape = (num_parts, num_streams, hidden_size)
+    if states is None:
+        return checked, np.zeros(shape, np.float32)
+    if not isinstance(states, np.ndarray) or states.dtype.kind != "f" or states.shape != shape:
+        raise ArgumentError("states", states, f"None, or floats of shape {shape} as `read` returns them")
+    return checked, np.array(states, np.float32, order="C")
+
+
+def check_session(session: Session, name: str = "session") -> None:
+    """Raise ArgumentError unless `session` is a session. `name` is the argument that holds it, for the error."""
+    check_type(name, session, Session, "a Session, as `open` returns it")
 
 
 def check_step(sessions: Sequence[Session], num_characters: int, state_shape: tuple[int, int], vocab_size: int) -> None:
     """Raise the errors of `Network.step`."""
     whole_number("num_characters", num_characters, 1)
+    check_type("sessions", sessions, Sequence, "a list of sessions, such as [session]")
     for session in sessions:
+        check_session(session, "sessions")
         if session.closed:
             raise RuntimeError("this session is closed: open another one")
         if session.finish_reason is not None:
             raise RuntimeError(f"this session has finished ({session.finish_reason}): open another one")
         if session.state.shape != state_shape or session.logits.shape != (vocab_size,):
-            raise ValueError("this session belongs to a network of another shape")
+            raise ArgumentError("sessions", session, "sessions of this network; this one is of another shape")
     if len(set(map(id, sessions))) < len(sessions):
-        raise ValueError("a session appears twice in one step")
+        raise ArgumentError("sessions", "a session twice", "different sessions; `fork` makes another one")

@@ -55,7 +55,8 @@ def input_table(model_file: ModelFile) -> Array:
     table = np.empty((len(embedding), len(weight_ih)), dtype=np.float32)
     for begin in range(0, len(table), _ROWS_AT_ONCE):
         rows = slice(begin, begin + _ROWS_AT_ONCE)
-        table[rows] = embedding[rows] @ columns + bias_ih
+        with np.errstate(over="ignore"):  # of a run that has diverged to huge finite weights
+            table[rows] = embedding[rows] @ columns + bias_ih
     return table
 
 

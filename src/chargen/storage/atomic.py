@@ -11,7 +11,27 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from chargen.errors import FileError
+from chargen.config import expand_home, is_path
+from chargen.errors import ArgumentError, FileError
+
+
+def as_path(where: str | os.PathLike[str], *, allowed: str = "a string or a path") -> Path:
+    """Return a path that the file system can have; `~` is the home folder.
+
+    Args:
+        where: the path as given.
+        allowed: what may be given, in words.
+
+    Raises:
+        ArgumentError: it is neither a string nor a path.
+        FileError: it is empty or blank, contains NUL, or cannot be encoded.
+    """
+    if not isinstance(where, (str, os.PathLike)):
+        raise ArgumentError("path", where, allowed)
+    name = os.fspath(where)
+    if not is_path(name):
+        raise FileError(f"{name!r} is not the name of a file or folder: give a run's folder or its model.safetensors")
+    return Path(expand_home(name))
 
 
 @contextlib.contextmanager

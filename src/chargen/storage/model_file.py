@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -24,7 +25,7 @@ from safetensors.numpy import save_file
 
 from chargen.config import ModelConfig, parse_model_config
 from chargen.errors import ConfigError, FileError
-from chargen.storage.atomic import atomic_write
+from chargen.storage.atomic import as_path, atomic_write
 
 FORMAT = "chargen"
 FORMAT_VERSION = 3
@@ -99,12 +100,18 @@ class ModelFile:
         """The validation score during training, nats per character; None if the file does not say."""
         return self.metadata.get(ESTIMATE)
 
-    def save(self, path: Path) -> None:
+    def save(self, path: str | os.PathLike[str]) -> None:
         """Write the file atomically.
 
+        Args:
+            path: the file, as a string or a path; `~` is the home folder. Its folder is created if it is missing.
+
         Raises:
+            ArgumentError: `path` is not a path.
+            FileError: `path` is a folder, or a name that no file can have.
             OSError: it cannot be written.
         """
+        path = as_path(path)
         arrays = dict(self.weights)
         for name, part in self.parts.items():
             arrays |= {f"{name}/{key}": array for key, array in part.arrays.items()}
@@ -124,13 +131,18 @@ class ModelFile:
                 raise OSError(str(error)) from None
 
     @staticmethod
-    def load(path: Path) -> ModelFile:
+    def load(path: str | os.PathLike[str]) -> ModelFile:
         """Read a file that `save` wrote, in this format or the one of chargen 0.1.
 
+        Args:
+            path: the file, as a string or a path; `~` is the home folder. `chargen.load` takes folders as well.
+
         Raises:
+            ArgumentError: `path` is not a path.
             FileError: it is missing, damaged, written by another program or by a later chargen, or it holds a
                 required part that this chargen does not know.
         """
+        path = as_path(path)
         with _opened(path) as opened:
             header = opened.metadata()
             arrays = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118  # not a mapping
