@@ -32,6 +32,8 @@ def parsed(word: str) -> tuple[str, Any]:
         "(x) [1] {2}.txt",
         "back\\slash\\",
         '\\"',
+        "\\${x}",
+        "\\\\${",
         "50%=half.txt",
         "ключ=значение.txt",
         "'quoted.txt",
@@ -70,6 +72,24 @@ def test_other_words_are_passed_on_or_refused() -> None:
     ):
         with pytest.raises(ValueError, match=message):
             hydra_arguments([word])
+
+
+def test_a_file_whose_name_looks_like_a_setting_is_a_text(away: Path) -> None:
+    (away / "a b=3").touch()
+    assert hydra_arguments(["a b=3"]) == ["corpus=text", 'corpus.path="a b=3"']
+
+
+def test_what_agrees_with_a_bare_path_is_passed_on() -> None:
+    assert hydra_arguments(["corpus=text", "a.txt"]) == ["corpus=text", "corpus=text", 'corpus.path="a.txt"']
+    assert hydra_arguments(["resume=r", "a.txt"]) == ['resume="r"', "corpus=text", 'corpus.path="a.txt"']
+    words = ["corpus=enwik8", "corpus.path=null"]
+    assert hydra_arguments(words) == words
+
+
+def test_info_does_not_take_the_next_word_for_its_value() -> None:
+    assert hydra_arguments(["--info", "seed=3"]) == ["--info=all", "seed=3"]
+    assert hydra_arguments(["--info", "defaults"]) == ["--info", "defaults"]
+    assert hydra_arguments(["-i"]) == ["-i=all"]
 
 
 def test_lists_of_paths_reach_hydra(away: Path) -> None:

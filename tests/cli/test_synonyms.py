@@ -15,7 +15,7 @@ from support.environment import Command
 from chargen.cli.app import app
 from chargen.cli.overrides import hydra_arguments
 from chargen.cli.synonyms import COMMANDS, EVALUATE, SAMPLE, TRAIN, Synonyms, normalized
-from chargen.cli.unknown_words import _KEYS
+from chargen.cli.unknown_words import _GROUPS, _KEYS
 from chargen.config import parse_config
 from chargen.errors import UserError
 
@@ -25,6 +25,8 @@ TABLES = {"train": TRAIN, "sample": SAMPLE, "evaluate": EVALUATE}
 VALUES = {
     "{}": "text.txt",
     "corpus={}": "enwik8",
+    "model={}": "small",
+    "+experiment={}": "smoke",
     "corpus.encoding={}": "latin-1",
     "corpus.validation_fraction={}": "0.2",
     "model.cell={}": "lstm",
@@ -105,7 +107,7 @@ def test_every_word_is_answered_in_every_form(command: str, away: Path) -> None:
     for name, instead, value in entries(TABLES[command]):
         expected = " ".join(shlex.quote(part.replace("{}", value)) for part in instead.split())
         for typed in forms(name, value):
-            if command == "train" and not typed[0].startswith("-") and name in _KEYS:
+            if command == "train" and not typed[0].startswith("-") and name in (*_KEYS, *_GROUPS):
                 continue  # the setting has that name
             with pytest.raises(UserError) as caught:
                 parse(command, typed)
@@ -116,7 +118,8 @@ def test_every_word_is_answered_in_every_form(command: str, away: Path) -> None:
 
 @pytest.mark.parametrize(("command", "instead"), [(name, one) for name, table in TABLES.items() for one in table.write])
 def test_what_is_recommended_works(command: str, instead: str, away: Path) -> None:
-    (away / "text.txt").touch()
+    if command == "train":
+        (away / "text.txt").touch()
     value = VALUES.get(instead, "3")
     parse(command, [part.replace("{}", value) for part in instead.split()])
 
@@ -157,6 +160,12 @@ TYPED = [
         "-gpuid 0 -checkpoint_every 1000",
         "trainer.accelerator=gpu 'trainer.devices=[0]' save_every_updates=1000",
     ),
+    ("train", "-gpu 0", "trainer.accelerator=gpu 'trainer.devices=[0]'"),
+    ("train", "gpu=1", "trainer.accelerator=gpu 'trainer.devices=[1]'"),
+    ("train", "device=cuda:1", "trainer.accelerator=gpu 'trainer.devices=[1]'"),
+    ("train", "--rnn_type LSTM", "model.cell=lstm"),
+    ("train", "rnn=LSTM --rnn gru", "model.cell=lstm model.cell=gru"),
+    ("train", "--model.cell GRU --report_to WandB", "model.cell=gru logger=wandb"),
     ("train", "-model lstm -val_frac 0.05", "model.cell=lstm corpus.validation_fraction=0.05"),
     ("sample", "-temperature 0.7 -length 2000", "--temperature 0.7 --length 2000"),
     ("sample", "-primetext It -checkpoint cv/a.t7", "--prompt It cv/a.t7"),
@@ -176,6 +185,16 @@ TYPED = [
     ("train", "optimizer.lr=0.1", "optimizer.learning_rate=0.1"),
     ("train", "trainer.epochs=3", "trainer.max_epochs=3"),
     ("train", "max_time=10m", "trainer.max_time=10m"),
+    ("train", "max_time=600 --time 60", "trainer.max_time=600s trainer.max_time=60s"),
+    ("train", "--Model=Small Model=tiny size=large", "model=small model=tiny model=large"),
+    ("train", "experiment=smoke --experiment one_hour", "+experiment=smoke +experiment=one_hour"),
+    ("train", "dataset=shakespeare_char dataset=my.txt", "corpus=tinyshakespeare my.txt"),
+    ("train", "Trainer.max_steps=3 BATCH_SIZE=8", "trainer.max_steps=3 batch_size=8"),
+    ("train", "--resume lr=1", "resume=RUN optimizer.learning_rate=1"),
+    ("train", "--resume --load", "resume=RUN resume=RUN"),
+    ("plot", "r -o x.png", "--output x.png"),
+    ("doctor", "--text my.txt --enc latin-1", "my.txt --encoding latin-1"),
+    ("doctor", "my.txt corpus.encoding=latin-1", "--encoding latin-1"),
     ("train", "--epochs 3 my.txt", "trainer.max_epochs=3"),
     ("train", "hidden_size=64 --cell lstm", "model.hidden_size=64 model.cell=lstm"),
     ("train", "--model.num_layers 2 --seed=3", "model.num_layers=2 seed=3"),
@@ -199,6 +218,25 @@ def test_command_lines_of_other_programs(command: str, typed: str, instead: str,
         ("train", "--fp16=False", "--fp16=False: leave it out"),
         ("train", "--hiden-size 3", "--hiden-size: there is no such setting; did you mean model.hidden_size?"),
         ("train", "--xyzzy", "there is no such setting; `chargen train --help` lists the settings"),
+        (
+            "train",
+            "--epochs three",
+            "--epochs three: must be a whole number from 1 up, or -1 for no limit; write trainer",
+        ),
+        ("train", "lr=fast", "lr=fast: must be a number; write optimizer.learning_rate=…"),
+        ("train", "--dropout 2", "--dropout 2: must be from 0 up and below 1; write model.dropout=…"),
+        ("train", "backend=NCCL", "backend=NCCL: chargen train runs on one device: leave it out"),
+        (
+            "doctor",
+            "my.txt model=tiny",
+            "model=tiny: chargen doctor examines every size of model and takes no settings",
+        ),
+        (
+            "doctor",
+            "my.txt batch_size=8",
+            "batch_size=8: chargen doctor takes no settings of chargen train: leave it out",
+        ),
+        ("sample", "r model.cell=lstm", "model.cell=lstm: chargen sample takes no settings of chargen train: leave it"),
         ("train", "-", "-: a text is read more than once"),
         ("sample", "--repetition_penalty 1.2", "--repetition_penalty 1.2: nothing is penalized"),
         ("sample", "--temprature 1", "--temprature: there is no such option; did you mean --temperature?"),
@@ -211,6 +249,19 @@ def test_other_words_are_answered(command: str, typed: str, message: str, away: 
     with pytest.raises(UserError) as caught:
         parse(command, typed.split())
     assert message in str(caught.value)
+
+
+def test_blanks_around_a_name_are_left_out_and_those_in_a_value_are_quoted(away: Path) -> None:
+    for typed, message in (
+        (" lr=1e-3", " lr=1e-3: write optimizer.learning_rate=1e-3"),
+        ("LR = 0.1", "LR = 0.1: write optimizer.learning_rate=0.1"),
+        ("--resume=a b", "settings have no dashes; --resume=a b: write 'resume=a b'"),
+        ("out=a b", "out=a b: write 'run_dir=a b'"),
+    ):
+        with pytest.raises(UserError) as caught:
+            parse("train", [typed])
+        assert str(caught.value) == message
+    assert hydra_arguments([" batch_size = 3"]) == ["batch_size= 3"]
 
 
 def test_options_settings_and_paths_are_not_words_of_others(away: Path) -> None:

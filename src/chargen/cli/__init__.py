@@ -5,7 +5,8 @@
 - `console`: standard output, files of output, and lines that cannot steer a terminal.
 - `streams`: encodings of the standard streams, and what happens if one is closed or full.
 - `synonyms`: what users of other programs type, and what to type instead.
-- `unknown_words`: refuses unknown options and settings, and says what to write instead.
+- `unknown_words`: refuses unknown settings of `train`, and says what to write instead.
+- `unknown_options`: commands that refuse unknown options, and say what to write instead.
 - `overrides`: what is typed after `chargen train` becomes what Hydra reads.
 - `conf_folder`: the files in conf/.
 - `stored_corpus`: the corpus that the files of a run name.

@@ -23,7 +23,7 @@ from chargen.cli import doctor, evaluate, info, plot, runs, sample, train
 from chargen.cli.console import escaped, warn
 from chargen.cli.packages import message_of_import
 from chargen.cli.streams import flush_stdout, prepare_streams, release_stdout, tell
-from chargen.cli.unknown_words import Command, Group
+from chargen.cli.unknown_options import Command, Group
 from chargen.errors import ArgumentError, UserError
 
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec, module_from_spec
 from pathlib import Path
 
@@ -19,8 +20,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
+from chargen.cli.conf_folder import choices
 from chargen.cli.synonyms import path_exists
-from chargen.cli.unknown_words import OPTIONS_WITH_A_VALUE, require_known_settings
+from chargen.cli.unknown_words import INFO, OPTIONS_WITH_A_VALUE, require_known_settings
 from chargen.config import expand_home, unknown_setting
 from chargen.errors import ConfigError, TextError
 
@@ -61,22 +63,60 @@ def hydra_arguments(words: Sequence[str]) -> list[str]:
     is_sweep = not {"-m", "--multirun"}.isdisjoint(words)
     spelled: list[str] = []
     paths = []
-    for word, before in zip(words, ("", *words), strict=False):
+    settings = {}
+    for word, before, following in zip(words, ("", *words), (*words[1:], ""), strict=False):
         key, equals, value = word.partition("=")
-        if before in OPTIONS_WITH_A_VALUE or _is_option(word):
+        if word in ("--info", "-i") and following not in INFO:
+            spelled.append(f"{word}=all")  # Hydra would take the next word for its value
+        elif before in OPTIONS_WITH_A_VALUE or (before in ("--info", "-i") and word in INFO) or _is_option(word):
             spelled.append(f"{key}={os.path.expanduser(value)}" if key in ("--config-dir", "-cd") and equals else word)
         elif equals and not path_exists(word):
+            key = key.strip()
             if not key.strip("+"):
                 raise ConfigError(f"{word}: a setting has a name; write KEY={value}")
+            if not _is_readable(f"{key}=x"):
+                raise ConfigError(f"{word}: there is no such file, and {key} is no name of a setting; write KEY=VALUE")
+            settings[key.lstrip("+")] = word
             spelled.append(_override(key, value, is_sweep))
         else:
             paths.append(word)
+    _require_one_corpus(settings, paths)
     if paths:
         _require_paths(paths, is_sweep)
         path = _path("corpus.path", paths[0], is_sweep) if len(paths) == 1 else _listed(paths)
         spelled += ["corpus=text", f"corpus.path={path}"]
     flags = [word for word in spelled if word in ("-m", "--multirun")]  # after an override, Hydra would not accept them
     return flags + [word for word in spelled if word not in flags]
+
+
+def _require_one_corpus(settings: Mapping[str, str], paths: Sequence[str]) -> None:
+    """Refuse two places of a text, one of which would be dropped.
+
+    Args:
+        settings: the overrides as typed, by key.
+        paths: bare paths.
+
+    Raises:
+        ConfigError: there are two.
+    """
+    group, path = settings.get("corpus", ""), settings.get("corpus.path", "")
+    name = group.partition("=")[2].strip("'\" ")
+    if path.partition("=")[2].strip() in ("", "null"):
+        path = ""
+    if paths and (path or (group and name != "text")):
+        raise ConfigError(
+            f"{' '.join(paths)} and {path or group}: give the text or {(path or group).partition('=')[0]}=…, not both"
+        )
+    if path and group and name != "text" and name in choices("corpus"):
+        raise ConfigError(f"{group} and {path}: give one of them, not both")
+
+
+def _is_readable(override: str) -> bool:
+    try:
+        OverridesParser.create().parse_override(override)
+    except (HydraException, ValueError):  # ValueError: a number of thousands of digits
+        return False
+    return True
 
 
 def _is_option(word: str) -> bool:
@@ -97,11 +137,7 @@ def _override(key: str, value: str, is_sweep: bool) -> str:
         key = "++" + key  # conf/trainer does not list all settings of Lightning
     if key.lstrip("+") in PATHS and value and value != "null":
         return f"{key}={_path(key, value, is_sweep)}"
-    try:
-        OverridesParser.create().parse_override(f"{key}={value}")
-    except (HydraException, ValueError):  # ValueError: a number of thousands of digits
-        return f"{key}={_quoted(value)}"
-    return f"{key}={value}"
+    return f"{key}={value if _is_readable(f'{key}={value}') else _quoted(value)}"
 
 
 def _path(key: str, value: str, is_sweep: bool) -> str:
@@ -118,8 +154,9 @@ def _path(key: str, value: str, is_sweep: bool) -> str:
         if is_sweep:
             return ",".join(_path(key, piece, False) for piece in pieces)
         if key == "corpus.path" and all(path_exists(expand_home(piece)) for piece in pieces):
+            listed = shlex.quote(f"{key}=[{value}]")
             raise ConfigError(
-                f"{key}={value}: write {key}=[{value}] to learn from all of them, or -m before it for a run of each"
+                f"{key}={value}: write {listed} to learn from all of them, or -m before it for a run of each"
             )
     if value[0] == "[" and value[-1] == "]":
         return _listed(_pieces(value[1:-1]))
@@ -144,18 +181,39 @@ def _quoted(value: str) -> str:
     """Return a string in Hydra's grammar, whatever characters it has."""
     value = re.sub(r'(\\*)"', lambda found: found[1] * 2 + '\\"', value)
     value = re.sub(r"(\\+)$", lambda found: found[1] * 2, value)
-    return '"' + value.replace("${", "\\${") + '"'
+    value = re.sub(r"(\\*)\$\{", lambda found: found[1] * 2 + "\\${", value)
+    return f'"{value}"'
 
 
-def one_line_of(error: HydraException | OmegaConfBaseException) -> str:
+_NEEDS_NAME = "corpus, model and trainer need the name of a file in conf/, such as model=small"
+
+_LINES = (
+    (r"does not support deletion", r": a setting cannot be removed; leave it out, or give it a value"),
+    (r"Cannot convert '\w+' to string: '(.*)'$", r"=\1: must be one text, not several"),
+    (r"Config group override must be", _NEEDS_NAME),
+    (r"force-add of config groups is not supported: '\++([^=']+)", r"++\1: write \1=NAME, without the plus"),
+    (r"Could not delete '([^']+)'", r"~\1: there is nothing of this name to remove; leave it out"),
+    (r"Sweep parameters '\+*([^']+)' requires --multirun", r"\1: several values are a sweep; write -m before them"),
+    (r"Could not load '([^'/]+)/([^']+)'", r"\1=\2: there is no such \1; write one name"),
+    (r"Could not append to config\. An item is already at '([^']+)'", r"+\1: write \1=VALUE, without the plus"),
+    (r"Interpolation key '([^']+)' not found", r": there is no setting \1, which ${\1} names"),
+    (r"raised while resolving interpolation: \W*(.*?)\W*$", r": \1"),
+    (r"Cannot find primary config '([^']+)'", r"--config-name \1: there is no such file in conf/; leave it out"),
+    (r"Additional config directory '([^']+)' not found", r"--config-dir \1: no such folder"),
+    (r"^\w+(?:Exception|Error): (.*)$", r"\1: cannot be read; write KEY=VALUE"),
+)
+"""What to print for an error of Hydra; a line that begins with a colon or an equals sign follows the key."""
+
+
+def one_line_of(error: HydraException | OmegaConfBaseException | ValueError) -> str:
     """Return in one line what is wrong with the settings: the full key, what was given and what is allowed."""
-    cause = error
+    cause: BaseException = error
     while isinstance(cause.__cause__, (HydraException, OmegaConfBaseException)):
         cause = cause.__cause__
     reason = str(cause).splitlines()[0] if str(cause) else type(cause).__name__
     key = next((line.split(":", 1)[1].strip() for line in str(cause).splitlines() if "full_key:" in line), "")
     if found := re.search(r"(?:Could not override|Could not delete from config\.) '([^']+)'", str(error)):
-        return str(unknown_setting(found[1]))
+        return _NEEDS_NAME if found[1] in ("corpus", "model", "trainer") else str(unknown_setting(found[1]))
     if found := re.search(r"Could not find '([^']+)'", str(error)):
         group, _, choice = found[1].rpartition("/")
         choices = re.search(r"Available options in '[^']*':\s+(.*?)\s+Config search path", str(error), re.DOTALL)
@@ -168,4 +226,8 @@ def one_line_of(error: HydraException | OmegaConfBaseException) -> str:
         return f"{key}={found[1]}: must be {kind}"
     if found := re.search(r"Ambiguous value for argument '([^'=]+)=(.*)'", str(error)):
         return f"{found[1]}={found[2]}: several values are a sweep; write -m before them"
+    for pattern, words in _LINES:
+        if found := re.search(pattern, reason):
+            line = found.expand(words)
+            return f"{key}{line}" if line.startswith((":", "=")) else line
     return f"{key}: {reason}" if key and key not in reason else reason

@@ -1,7 +1,8 @@
 """What users of nanoGPT, char-rnn, torch-rnn, Keras, textgenrnn, Hugging Face and vLLM type, and what to type instead.
 
-A table maps what to write to the words that mean it. In what to write, `{}` is the value that was typed. A word may
-include a value, such as `device=cpu`. Words are compared in lower case, without leading dashes, and with underscores.
+This module is long because it is a table. It maps what to write to the words that mean it. In what to write, `{}` is
+the value that was typed. A word may include a value, such as `device=cpu`. Words are compared in lower case, without
+leading dashes, and with underscores.
 """
 
 from __future__ import annotations
@@ -23,6 +24,33 @@ SWITCHES = (*FALSE, "true", "1", "yes", "on")
 def normalized(word: str) -> str:
     """Return a word without leading dashes, in lower case and with underscores."""
     return word.lstrip("-").replace("-", "_").lower()
+
+
+_NAMES = frozenset(
+    f"{key}={{}}"
+    for key in ("corpus", "logger", "model", "model.cell", "corpus.unit", "trainer.accelerator", "trainer.precision")
+) | {"--precision {}", "--unknown {}"}
+"""Settings and options whose value is a name, all of which are in lower case."""
+
+
+def filled(instead: str, value: str) -> str:
+    """Return what to write with the value that was typed, quoted as a shell needs it.
+
+    Args:
+        instead: what to write; `{}` is the value.
+        value: the value; "" if none was typed.
+    """
+    if instead in _NAMES:
+        value = value.lower()
+    if instead == "corpus={}" and (path_exists(value) or re.search(r"[./\\]", value)):
+        instead = "{}"
+    elif instead == "trainer.max_time={}" and value.isdecimal():
+        value += "s"
+    elif instead == "trainer.accelerator={}" and (number := re.fullmatch(r"(?:cuda|gpu)?:?(\d+)", value)):
+        instead, value = "trainer.accelerator=gpu trainer.devices=[{}]", number[1]
+    missing = "RUN" if instead.startswith("resume=") else "…"
+    parts = (part.replace("{}", value or missing) for part in instead.split())
+    return " ".join(part if "…" in part else shlex.quote(part) for part in parts)
 
 
 @dataclass(frozen=True)
@@ -83,8 +111,7 @@ class Synonyms:
         instead, reason = found
         if instead and "{}" not in instead and f"{name}={value.lower()}" not in words and value.lower() in FALSE:
             return Advice(typed, reason="leave it out")
-        filled = (part.replace("{}", value or "…") for part in instead.split())
-        return Advice(typed, " ".join(part if "…" in part else shlex.quote(part) for part in filled), reason)
+        return Advice(typed, filled(instead, value), reason)
 
     def nearest(self, word: str, known: Iterable[str]) -> str:
         """Return `; did you mean ...?` with the nearest of the known options or settings, or ""."""
@@ -116,59 +143,67 @@ def message(found: Iterable[Advice]) -> str:
 TRAIN = Synonyms(
     {
         "trainer.max_epochs={}": "epoch epochs max_epoch max_epochs n_epochs nb_epoch num_epochs num_train_epochs "
-        "train_epochs",
+        "train_epochs n_epoch nepochs nepoch num_epoch nb_epochs no_epochs",
         "trainer.max_steps={}": "iterations iters max_iter max_iters max_steps max_train_steps max_updates n_iters "
-        "num_iters num_steps num_train_steps num_updates steps total_steps train_steps updates",
+        "num_iters num_steps num_train_steps num_updates steps total_steps train_steps updates "
+        "train_iters num_iterations n_iterations max_iterations train_iterations training_steps num_training_steps",
         "trainer.max_time={}": "duration max_time time time_limit",
         "trainer.max_time={}h": "hours max_hours",
         "trainer.max_time={}m": "max_minutes minutes",
         "trainer.max_time={}s": "max_seconds seconds timeout",
         "sequence_length={}": "block_size bptt context_length context_size ctx_len max_seq_len max_seq_length maxlen "
-        "n_ctx num_unroll_steps seq_len seq_length sequence_len unroll window window_size",
+        "n_ctx num_unroll_steps seq_len seq_length sequence_len unroll window window_size "
+        "seqlen seqlength chunk_size chunk_len chunk_length n_steps model_max_length max_model_len",
         "batch_size={}": "batch batches batchsize bs minibatch_size per_device_train_batch_size "
-        "per_gpu_train_batch_size train_batch_size",
-        "seed={}": "manual_seed random_seed random_state rng_seed",
+        "per_gpu_train_batch_size train_batch_size num_seqs n_seqs",
+        "seed={}": "manual_seed random_seed random_state rng_seed seed_everything",
         "run_dir={}": "checkpoint_dir checkpoint_name checkpoint_path ckpt_dir exp_dir log_dir logdir model_dir o "
-        "out out_dir output output_dir result_dir rundir save save_dir save_path savefile",
+        "out out_dir output output_dir result_dir rundir save save_dir save_path savefile "
+        "model_folder out_folder output_folder save_folder checkpoint_folder",
         "resume={}": "checkpoint ckpt ckpt_path init_from load load_checkpoint load_model model_checkpoint restore "
         "resume_from resume_from_checkpoint resume_path start_from",
         "resume=RUN": "continue init_from=latest init_from=resume resume=true",
         "{}": "data data_file data_path dataset=text dataset_path file filename files input input_file input_h5 "
         "input_json input_txt path src text text_file train_data train_file train_text training_file txt",
-        "corpus={}": "dataset dataset_name",
+        "corpus={}": "corpus dataset dataset_name",
+        "corpus=tinyshakespeare": "dataset=shakespeare dataset=shakespeare_char dataset=tiny_shakespeare",
         "corpus.encoding={}": "charset encoding",
         "corpus.validation_fraction={}": "eval_split test_frac test_fraction test_size test_split val_frac "
         "val_fraction val_size val_split validation_fraction validation_size validation_split",
-        "corpus.unit=byte": "byte_level bytelevel bytes tokenizer=byte",
+        "corpus.unit=byte": "byte_level bytelevel bytes level=byte tokenizer=byte",
         "model.cell={}": "cell cell_type rnn_cell rnn_type rnntype unit_type",
-        "model.cell=rnn": "model=rnn model=simplernn model=vanilla rnn use_rnn",
-        "model.cell=lstm": "lstm model=lstm use_lstm",
-        "model.cell=gru": "gru model=gru use_gru",
+        "model={}": "model model_size size",
+        "model.cell=rnn": "rnn=rnn rnn=vanilla model=rnn model=simplernn model=vanilla rnn use_rnn",
+        "model.cell=lstm": "lstm model=lstm rnn=lstm use_lstm",
+        "model.cell=gru": "gru model=gru rnn=gru use_gru",
         "model.hidden_size={}": "d_model dim hidden hidden_dim hidden_size hidden_units hiddens n_embd n_hidden "
-        "n_units nhid num_hidden num_units rnn_hidden rnn_size rnn_units state_size units width",
+        "n_units nhid num_hidden num_units rnn_hidden rnn_size rnn_units state_size units width "
+        "lstm_size lstm_units lstm_hidden lstm_hidden_size gru_size gru_units",
         "model.num_layers={}": "depth layer layers n_layer n_layers nlayers num_hidden_layers num_layer num_layers "
         "rnn_layers stack",
         "model.embedding_size={}": "dim_embeddings emb_size embed_dim embed_size embedding embedding_dim "
-        "embedding_size emsize n_embed wordvec_size",
+        "embedding_size emsize n_embed wordvec_size "
+        "emb emb_dim embed embedding_dims embeddings",
         "model.dropout={}": "drop drop_prob dropout dropout_rate p_dropout pdrop",
         "model.weight_dropout={}": "recurrent_dropout rnn_dropout wdrop weight_drop weight_dropout",
         "model.residual=true": "residual residuals skip_connections use_residual",
         "optimizer.learning_rate={}": "initial_learning_rate initial_lr learning_rate learningrate lr "
-        "max_learning_rate max_lr step_size",
+        "max_learning_rate max_lr step_size base_lr peak_lr",
         "optimizer.weight_decay={}": "l2 l2_reg wd wdecay weight_decay",
         "optimizer.beta1={}": "adam_beta1 beta1 beta_1",
         "optimizer.beta2={}": "adam_beta2 beta2 beta_2",
         "optimizer.warmup_updates={}": "num_warmup_steps warmup warmup_iters warmup_steps warmup_updates",
         "trainer.gradient_clip_val={}": "clip clip_grad clip_grad_norm clip_norm clip_value clipnorm clipvalue "
-        "grad_clip gradient_clip gradient_clip_val gradient_clipping max_grad_norm max_norm",
+        "grad_clip gradient_clip gradient_clip_val gradient_clipping max_grad_norm max_norm grad_norm",
         "trainer.accumulate_grad_batches={}": "accumulate accumulate_grad_batches accumulation_steps grad_accum "
         "grad_accum_steps gradient_accumulation_steps",
         "trainer.val_check_interval={}": "eval_every eval_freq eval_interval eval_steps eval_val_every "
         "val_check_interval val_every val_interval valid_every validate_every validation_steps",
+        "trainer.check_val_every_n_epoch={}": "gen_epochs",
         "trainer.limit_val_batches={}": "eval_batches eval_iters limit_val_batches max_eval_batches",
         "trainer.limit_train_batches={}": "limit_train_batches steps_per_epoch",
-        "trainer.log_every_n_steps={}": "log_every log_every_n_steps log_freq log_interval log_steps logging_steps "
-        "print_every",
+        "trainer.log_every_n_steps={}": "log_every log_every_n log_every_n_steps log_freq log_interval log_steps "
+        "logging_steps print_every",
         "trainer.precision={}": "amp_level dtype precision",
         "trainer.precision=bf16-mixed": "amp amp=true bf16 dtype=bf16 dtype=bfloat16 mixed_precision "
         "mixed_precision=bf16",
@@ -177,9 +212,11 @@ TRAIN = Synonyms(
         "trainer.accelerator={}": "accelerator backend device",
         "trainer.accelerator=gpu": "cuda device=cuda device=cuda:0 device=gpu gpu gpus use_cuda use_gpu",
         "trainer.accelerator=cpu": "cpu cpuonly device=cpu gpu=-1 gpuid=-1 gpus=0 no_cuda no_gpu nocuda use_cpu",
-        "trainer.accelerator=gpu trainer.devices=[{}]": "cuda_device gpu_id gpuid",
+        "trainer.accelerator=gpu trainer.devices=[{}]": "cuda_device gpu_id gpuid "
+        "gpu=0 gpu=1 gpu=2 gpu=3 gpu=4 gpu=5 gpu=6 gpu=7",
         "trainer.deterministic=true": "deterministic",
         "trainer.profiler=simple": "profile profiler profiler=true",
+        "+experiment={}": "experiment",
         "+experiment=smoke": "dry_run fast_dev_run smoke_test",
         "early_stopping={}": "early_stop early_stopping_patience patience",
         "save_every_updates={}": "checkpoint_every ckpt_every save_every save_freq save_interval save_steps",
@@ -205,7 +242,7 @@ TRAIN = Synonyms(
             "bidirectional rnn_bidirectional"
         ),
         "the model reads characters, or bytes with corpus.unit=byte: leave it out": (
-            "bpe tokenizer tokenizer_name vocab_file vocab_size word word_level word_tokens words"
+            "bpe char_level level tokenizer tokenizer_name vocab_file vocab_size word word_level word_tokens words"
         ),
         "no layer has it: leave it out": "batch_norm batchnorm bias layer_norm layernorm tie_weights tied use_bias",
         "the compiled kernels are used by themselves: leave it out": "compile cudnn jit torch_compile use_compile",
@@ -215,7 +252,8 @@ TRAIN = Synonyms(
         "every new run begins a new model; resume=RUN continues one": "init_from=gpt2 init_from=scratch model_name "
         "model_name_or_path model_type new_model overwrite overwrite_output_dir pretrained reset",
         "last.ckpt and the best model.safetensors are always kept: leave it out": (
-            "always_save_checkpoint keep save_best_only save_last save_only save_total_limit"
+            "always_save_checkpoint keep load_best_model_at_end save_best_only save_last save_only save_strategy "
+            "save_total_limit"
         ),
         "the loss is the cross-entropy in nats per character: leave it out": "criterion loss metric metrics",
         "chargen writes its own log in the run's folder: leave it out": "project quiet run_name v verbose "
@@ -224,18 +262,37 @@ TRAIN = Synonyms(
             "eval_batch_size per_device_eval_batch_size val_batch_size valid_batch_size"
         ),
         "validation needs no switch; trainer.val_check_interval=UPDATES sets how often": (
-            "do_eval eval_strategy evaluate_during_training evaluation_strategy"
+            "do_eval eval_strategy evaluate_during_training evaluation_strategy print_val_loss"
         ),
         "training needs no switch: leave it out": "do_train mode=train train",
         "chargen evaluate RUN scores a run": "eval eval_only mode=eval test test_only",
-        "chargen sample RUN writes with a run": "do_sample generate length max_new_tokens mode=sample num_samples "
+        "chargen sample RUN writes with a run": "do_sample generate mode=sample num_samples "
         "primetext prompt sample start start_text temp temperature top_k top_p",
         "chargen doctor FILE measures the speed of each size": "benchmark benchmarking memory_benchmark "
         "speed_benchmark",
-        "model.dropout is the fraction that is dropped: write model.dropout=1 minus this value": "keep_prob",
+        "model.dropout is the fraction that is dropped: write model.dropout=1 minus this value": (
+            "dropout_keep_prob input_keep_prob keep_prob output_keep_prob train_keep_prob"
+        ),
         "the path of a text alone names it; data_dir=FOLDER is where downloads and encoded texts are kept": "data_dir",
-        "chargen train runs on one device: leave it out": "ddp distributed local_rank multi_gpu nproc_per_node "
-        "num_gpus world_size",
+        "chargen train runs on one device: leave it out": "backend=gloo backend=nccl ddp distributed "
+        "local_rank multi_gpu nproc_per_node num_gpus tensor_parallel_size world_size",
+        "chargen sample RUN --length NUMBER sets the length of a sample, sequence_length=NUMBER that of a window": (
+            "length max_length max_new_tokens"
+        ),
+        "every setting is written as KEY=VALUE; +experiment=NAME takes those of conf/experiment/NAME.yaml": (
+            "cfg_file config config_file config_path"
+        ),
+        "there is no OpenCL; trainer.accelerator=gpu uses CUDA: leave it out": "opencl use_opencl",
+        "the whole text is read; trainer.limit_train_batches=WINDOWS shortens a pass": "max_train_samples",
+        "the cell has its own; model.cell=rnn, lstm or gru chooses one: leave it out": (
+            "activation recurrent_activation"
+        ),
+        "the state is always carried from window to window: leave it out": "stateful",
+        "chargen has its own; early_stopping=NUMBER stops a run that gets no better: leave it out": "callbacks",
+        "a text is read whole; a .jsonl file holds several, one in the text of each line: leave it out": (
+            "is_csv line_delimited"
+        ),
+        "write optimizer.beta1=NUMBER optimizer.beta2=NUMBER": "adam_betas betas",
         "the rest of the text besides corpus.validation_fraction is for training: write that one": (
             "train_frac train_fraction train_size train_split"
         ),
@@ -276,16 +333,19 @@ SAMPLE = Synonyms(
     },
     {
         "nothing is penalized; a higher --temperature, or --min-p 0.05, repeats less": (
-            "frequency_penalty length_penalty no_repeat_ngram_size presence_penalty repeat_penalty repetition_penalty"
+            "frequency_penalty length_penalty no_repeat no_repeat_ngram_size presence_penalty repeat_penalty "
+            "repetition_penalty"
         ),
         "one character is drawn at a time; --temperature 0 always takes the likeliest": (
-            "beam beam_size beam_width beamsize best_of early_stopping num_beams typical_p"
+            "beam beam_size beam_width beamsize best_of early_stopping num_beams pick typical_p width"
         ),
         "a sample ends at the end of an article or after --length characters; leave it out": (
-            "eos eos_token stop stop_token stop_tokens"
+            "eos eos_token eos_token_id stop stop_sequences stop_token stop_tokens stop_words"
         ),
-        "samples are written on the CPU: leave it out": "accelerator compile cuda device gpu gpuid no_cuda use_cpu "
-        "use_cuda",
+        _NO_DEVICE: "accelerator compile cuda device gpu gpuid no_cuda tensor_parallel_size use_cpu use_cuda",
+        "the number of threads follows from --num-samples: leave it out": "num_threads threads",
+        "a recurrent network has no longest context: leave it out": "context_length context_size ctx_len ctx_size "
+        "max_model_len n_ctx",
         "text is always written as it comes: leave it out": "do_sample sample=2 stream streaming",
         "chargen sample writes the text alone: leave it out": "interactive quiet return_as_list v verbose",
     },
@@ -299,7 +359,7 @@ EVALUATE = Synonyms(
         "--text {}": "data data_dir data_file data_path dataset eval_data eval_file f file files i in input "
         "input_file t test test_data test_file text_file txt val_data val_file valid_file validation_file",
         "--text -": "stdin",
-        "--encoding {}": "charset e enc",
+        "--encoding {}": "charset corpus.encoding e enc",
         "--dynamic": "adapt adaptive dynamic_eval dynamic_evaluation dyneval",
         "--baselines": "all b baseline compare compressors ngrams",
         "--json {}": "json_file o out output output_dir output_file output_path report save save_to",
@@ -321,6 +381,18 @@ EVALUATE = Synonyms(
 )
 """Of `chargen evaluate`."""
 
+PLOT = Synonyms({"--output {}": "file filename image o out outfile output_file picture png save save_to to"}, {})
+"""Of `chargen plot`."""
+
+DOCTOR = Synonyms(
+    {
+        "{}": "corpus.path data dataset f file files i in input input_file path t text",
+        "--encoding {}": "charset corpus.encoding e enc",
+    },
+    {"chargen doctor examines every size of model and takes no settings: leave it out": "cell model size"},
+)
+"""Of `chargen doctor`."""
+
 OTHERS = Synonyms({}, {})
 """Of the other commands: misspelt options only."""
 
@@ -332,6 +404,7 @@ COMMANDS = {
     **dict.fromkeys(("curve", "draw", "graph"), "plot"),
     **dict.fromkeys(("analyze", "check", "inspect"), "doctor TEXT"),
     **dict.fromkeys(("env", "version"), "info"),
+    **dict.fromkeys(("list", "ls"), "runs"),
     "help": "--help",
 }
 """What to write instead of the name of a command."""

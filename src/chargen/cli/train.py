@@ -58,7 +58,7 @@ def train(context: typer.Context) -> None:
         raise ConfigError(one_line_of(error)) from error
     except ValueError as error:  # Hydra raises it for some settings
         if runs.is_composing:
-            raise ConfigError(str(error)) from error
+            raise ConfigError(one_line_of(error)) from error
         raise
     finally:
         runs.release_sweep_folder()
