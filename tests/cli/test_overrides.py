@@ -149,3 +149,28 @@ def test_several_paths_of_a_sweep_are_several_runs(words: list[str], away: Path)
     ):
         assert swept(*(word.format(typed) for word in words)) == paths
     assert swept("-m", "corpus=text", "corpus.path=[a.txt,b c.txt],a.txt") == [["a.txt", "b c.txt"], "a.txt"]
+
+
+def test_options_of_hydra_come_first(away: Path) -> None:
+    """Behind an override, Hydra does not accept an option."""
+    (away / "t.txt").touch()
+    words = hydra_arguments(["t.txt", "model=tiny", "--cfg", "job", "seed=2", "-m"])
+    assert words == ["--cfg", "job", "-m", "model=tiny", "seed=2", "corpus=text", 'corpus.path="t.txt"']
+
+
+@pytest.mark.parametrize("plus", ["", "+", "++"])
+def test_a_plus_before_a_setting_of_the_trainer_changes_nothing(plus: str) -> None:
+    assert hydra_arguments([f"{plus}trainer.max_steps=3"]) == ["++trainer.max_steps=3"]
+
+
+def test_a_word_that_is_a_setting_and_a_file_is_refused(away: Path) -> None:
+    """Neither of the two is dropped in silence."""
+    for name in ("seed=3", "model=tiny", "-x.txt"):
+        (away / name).touch()
+    for word in ("seed=3", "model=tiny"):
+        with pytest.raises(ConfigError, match=rf"write \+\+{word} for the setting, \./{word} for the file"):
+            hydra_arguments([word])
+        assert hydra_arguments([f"./{word}"]) == ["corpus=text", f'corpus.path="./{word}"']
+        assert hydra_arguments([f"++{word}"])[0].endswith(word)
+    with pytest.raises(ConfigError, match=r"-x\.txt: looks like an option; write \./-x\.txt for the file"):
+        hydra_arguments(["-x.txt"])

@@ -22,7 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from chargen.cli.conf_folder import choices
 from chargen.cli.synonyms import path_exists
-from chargen.cli.unknown_words import INFO, OPTIONS_WITH_A_VALUE, require_known_settings
+from chargen.cli.unknown_words import INFO, OPTIONS_WITH_A_VALUE, is_setting, require_known_settings
 from chargen.config import expand_home, unknown_setting
 from chargen.errors import ConfigError, TextError
 
@@ -61,15 +61,18 @@ def hydra_arguments(words: Sequence[str]) -> list[str]:
     words = list(words)
     require_known_settings(words)
     is_sweep = not {"-m", "--multirun"}.isdisjoint(words)
+    options: list[str] = []
     spelled: list[str] = []
     paths = []
     settings = {}
     for word, before, following in zip(words, ("", *words), (*words[1:], ""), strict=False):
         key, equals, value = word.partition("=")
         if word in ("--info", "-i") and following not in INFO:
-            spelled.append(f"{word}=all")  # Hydra would take the next word for its value
-        elif before in OPTIONS_WITH_A_VALUE or (before in ("--info", "-i") and word in INFO) or _is_option(word):
-            spelled.append(f"{key}={os.path.expanduser(value)}" if key in ("--config-dir", "-cd") and equals else word)
+            options.append(f"{word}=all")  # Hydra would take the next word for its value
+        elif before in OPTIONS_WITH_A_VALUE or (before in ("--info", "-i") and word in INFO) or word.startswith("-"):
+            options.append(f"{key}={os.path.expanduser(value)}" if key in ("--config-dir", "-cd") and equals else word)
+        elif _is_deletion(word):
+            spelled.append(word)
         elif equals and not path_exists(word):
             key = key.strip()
             if not key.strip("+"):
@@ -78,6 +81,10 @@ def hydra_arguments(words: Sequence[str]) -> list[str]:
                 raise ConfigError(f"{word}: there is no such file, and {key} is no name of a setting; write KEY=VALUE")
             settings[key.lstrip("+")] = word
             spelled.append(_override(key, value, is_sweep))
+        elif equals and is_setting(key, value):
+            raise ConfigError(
+                f"{word}: a setting, and a file here; write ++{word} for the setting, ./{word} for the file"
+            )
         else:
             paths.append(word)
     _require_one_corpus(settings, paths)
@@ -85,8 +92,7 @@ def hydra_arguments(words: Sequence[str]) -> list[str]:
         _require_paths(paths, is_sweep)
         path = _path("corpus.path", paths[0], is_sweep) if len(paths) == 1 else _listed(paths)
         spelled += ["corpus=text", f"corpus.path={path}"]
-    flags = [word for word in spelled if word in ("-m", "--multirun")]  # after an override, Hydra would not accept them
-    return flags + [word for word in spelled if word not in flags]
+    return options + spelled  # behind an override, Hydra would not accept an option
 
 
 def _require_one_corpus(settings: Mapping[str, str], paths: Sequence[str]) -> None:
@@ -119,9 +125,9 @@ def _is_readable(override: str) -> bool:
     return True
 
 
-def _is_option(word: str) -> bool:
-    """Tell whether a word is an option, or the deletion of a setting, such as `~logger`."""
-    return word.startswith("-") or (word.startswith("~") and word[1:2].isalpha() and not path_exists(expand_home(word)))
+def _is_deletion(word: str) -> bool:
+    """Tell whether a word is the deletion of a setting, such as `~logger`, and no file."""
+    return word.startswith("~") and word[1:2].isalpha() and not path_exists(expand_home(word))
 
 
 def _require_paths(paths: Sequence[str], is_sweep: bool) -> None:
@@ -133,8 +139,8 @@ def _require_paths(paths: Sequence[str], is_sweep: bool) -> None:
 
 
 def _override(key: str, value: str, is_sweep: bool) -> str:
-    if re.match(r"trainer\.\w", key):
-        key = "++" + key  # conf/trainer does not list all settings of Lightning
+    if re.match(r"\+*trainer\.\w", key):
+        key = "++" + key.lstrip("+")  # conf/trainer does not list all settings of Lightning
     if key.lstrip("+") in PATHS and value and value != "null":
         return f"{key}={_path(key, value, is_sweep)}"
     return f"{key}={value if _is_readable(f'{key}={value}') else _quoted(value)}"

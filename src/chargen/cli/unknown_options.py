@@ -149,6 +149,8 @@ def _advice_about_options(command: Any, ctx: Any, args: Sequence[str]) -> Iterat
             yield Advice(typed, f"{option} {shlex.quote(value) if value else '…'}" if takes_value[option] else option)
         elif advice := synonyms.advice(typed, name, value):
             yield advice
+        elif is_dashed and path_exists(word):
+            yield Advice(word, f"./{word}")
         elif is_dashed:
             near = synonyms.nearest(name, takes_value) or f"; `chargen {command.name} --help` lists the options"
             yield Advice(typed, reason=f"there is no such option{near}")

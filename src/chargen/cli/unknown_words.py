@@ -63,6 +63,8 @@ def advice_about_settings(words: Sequence[str]) -> list[Advice]:
             continue
         if word == "-":
             raise ConfigError("-: a text is read more than once, so write it into a file: chargen train FILE")
+        if word.startswith("-") and path_exists(word):
+            raise ConfigError(f"{word}: looks like an option; write ./{word} for the file")
         if word == "=" and before and rest:
             raise ConfigError(f"{before} = {rest[0]}: a setting has no blanks; write {before}={rest[0]}")
         before = word
