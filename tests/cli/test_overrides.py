@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from chargen.cli.overrides import hydra_arguments
+from chargen.errors import ConfigError
 
 
 def parsed(word: str) -> tuple[str, Any]:
