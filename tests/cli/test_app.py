@@ -132,7 +132,8 @@ def test_completion_can_be_installed(tmp_path: Path) -> None:
     bash = shutil.which("bash")
     if bash is None:
         pytest.skip("needs bash")
-    assert run_script(tmp_path, "--install-completion", "bash").returncode == 0
+    no_detection = {"_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}  # the tests may run below another shell
+    assert run_script(tmp_path, "--install-completion", "bash", **no_detection).returncode == 0
     check = ["-c", "source .bashrc && complete -p chargen"]
     result = subprocess.run([bash, "--norc", *check], capture_output=True, text=True, cwd=tmp_path)
     assert result.stdout == "complete -o default -F _chargen_completion chargen\n", result.stderr
