@@ -13,6 +13,7 @@ from lightning.pytorch.callbacks import Timer
 from support.runs import Crash, module_for, plan, run
 
 from chargen.planning.length import RunLength, RunPlan
+from chargen.training import windows
 from chargen.training.checkpoints import CheckpointWriter
 from chargen.training.run_length import RunLengthCallback
 from chargen.training.validations import Validations
@@ -101,6 +102,27 @@ def test_the_size_of_validations_survives_a_crash(tmp_path: Path) -> None:
     run(module_for("gru", 12), tmp_path, second, resume=last, **settings)
     assert second.num_windows == first.num_windows == 1
     assert second.seconds > stored["seconds"] > 0
+
+
+@pytest.mark.parametrize(("is_new", "num_windows"), [(True, 1), (False, 5)])
+def test_a_checkpoint_of_an_earlier_version_keeps_its_validations(
+    is_new: bool, num_windows: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It does not say how the run validates; its best score is of all windows."""
+    monkeypatch.setattr(windows, "VALIDATION_WINDOW", 8)  # of 40 characters that are held out
+    monkeypatch.setattr(windows, "VALIDATION_LANES", 1)
+    last, settings = tmp_path / "last.ckpt", {"val_check_interval": 2**31 - 1, "check_val_every_n_epoch": None}
+    counted = plan(max_steps=12)
+
+    def validations() -> Validations:
+        return Validations(Timer(verbose=False), RunLength(None, 12), counted, lambda _: None)
+
+    before = [validations()] if is_new else []
+    with pytest.raises(ZeroDivisionError):
+        run(module_for("gru", 12), tmp_path, *before, CheckpointWriter(last, every_updates=1), Crash(8), **settings)
+    again = validations()
+    run(module_for("gru", 12), tmp_path, again, resume=last, **settings)
+    assert again.num_windows == num_windows
 
 
 @pytest.mark.parametrize(

@@ -54,6 +54,7 @@ class Validations(Callback):
         self._last_update = 0  # of the last validation
         self._began = 0.0
         self._has_warned = False
+        self._is_restored = False
 
     def state_dict(self) -> dict[str, Any]:
         """Return the time of validations, the size of a validation, and the update of the last one."""
@@ -73,6 +74,13 @@ class Validations(Callback):
         if not (is_size and is_time and all(type(count) is int and count >= 0 for count in (number, update))):
             raise ValueError("the checkpoint does not say how the run validates")
         self.seconds, self.num_windows, self.number, self._last_update = seconds, num_windows, number, update
+        self._is_restored = True
+
+    def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
+        """Let a run of chargen 0.2 or earlier go on to validate on all windows: its best score is of these."""
+        loader = trainer.val_dataloaders
+        if trainer.global_step and not self._is_restored and isinstance(loader, HeldOutWindows):
+            self.num_windows = len(loader)
 
     def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *_: Any) -> None:
         """Let Lightning validate after this window if a part of the run has ended."""
