@@ -58,11 +58,25 @@ def test_prompts_come_from_an_option_a_file_or_a_pipe(
     assert piped.stdout.decode() == typed
 
 
+@pytest.mark.parametrize(
+    ("content", "prompt"),
+    [(b"ab", "ab"), (b"ab\n", "ab"), (b"ab\r\n", "ab"), (b"ab\n\n", "ab\n"), (b"ab\r", "ab\r"), (b"\n", "")],
+)
+def test_a_prompt_from_a_file_ends_without_its_line_end(
+    content: bytes, prompt: str, chargen: Chargen, away: Path
+) -> None:
+    """`echo` and editors add one, and the text would go on behind it."""
+    write_model(away / "r")
+    (away / "prompt.txt").write_bytes(content)
+    words = ("sample", "r", "--seed", "1", "--length", "5")
+    assert chargen(*words, "--prompt-file", "prompt.txt")[1] == chargen(*words, "--prompt", prompt)[1]
+
+
 def test_unknown_characters_of_a_prompt_are_named(chargen: Chargen, away: Path) -> None:
     write_model(away / "r")
     known = chargen("sample", "r", "--prompt", "ab", "--seed", "1", "--length", "5")
     code, out, err = chargen("sample", "r", "--prompt", "a中b😀中", "--seed", "1", "--length", "5")
-    assert (code, out) == known[:2]
+    assert (code, out) == (known[0], "a中b😀中" + known[1].removeprefix("ab"))
     assert err == "chargen: the model does not know '中' '😀': skipped\n"
     code, out, err = chargen("sample", "r", "--prompt", "a中", "--unknown", "error")
     assert (code, out) == (2, "")

@@ -165,7 +165,7 @@ def text_output(file: Path | None) -> Iterator[Any]:
         interrupted = False
         with (
             atomic_write(file, allow_pipes=True) as temporary,
-            open(temporary, "w", encoding="utf-8", newline="") as stream,
+            open(temporary, "w", encoding="utf-8", errors="surrogateescape", newline="") as stream,
         ):
             try:
                 yield stream.write

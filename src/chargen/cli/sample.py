@@ -76,7 +76,7 @@ def sample(
     if prompt_file is not None:
         if prompt:
             raise UserError("--prompt and --prompt-file: give one of them")
-        prompt = read_text(prompt_file)
+        prompt = without_line_end(read_text(prompt_file))
     require_new(output, force=force)
     model = load_model(run)
     training = None
@@ -85,7 +85,7 @@ def sample(
 
         training = corpus_of(model, "--novelty").train
     generator = TextGenerator(model, precision)
-    ids, unknown_characters = generator.encode_prompt(prompt)
+    _, unknown_characters = generator.encode_prompt(prompt)
     if unknown_characters:
         named = " ".join(f"{c!r}" for c in unknown_characters[:12]) + (" …" if len(unknown_characters) > 12 else "")
         if unknown == "error":
@@ -98,10 +98,15 @@ def sample(
     seeds = [[seed, number] for number in range(num_samples)]
     pieces = generator.stream_many(seeds, prompt, max_length=length, params=params, ignore_eos=ignore_eos)
     with text_output(output) as write:
-        samples = _write_in_order(write, pieces, num_samples, generator.tokenizer.decode(ids))
+        samples = _write_in_order(write, pieces, num_samples, prompt)
     if training is not None:
         for number, text in enumerate(samples):
             _report_novelty(f"sample {number + 1}: " if num_samples > 1 else "", training, generator.tokenizer, text)
+
+
+def without_line_end(text: str) -> str:
+    """Remove one line end, LF or CRLF, from the end of a text: editors and `echo` add it, and nobody means it."""
+    return text.removesuffix("\n").removesuffix("\r") if text.endswith("\n") else text
 
 
 def _report_novelty(which: str, training: np.ndarray, tokenizer: Tokenizer, text: str) -> None:
@@ -122,6 +127,8 @@ def _write_in_order(
     write: Callable[[str], object], pieces: Iterator[tuple[int, str]], num_samples: int, prompt: str
 ) -> list[str]:
     """Write samples one after the other while they are generated side by side: the first one as it comes.
+
+    The prompt is written as it was given, also where the model does not know a character of it.
 
     Returns:
         What was written of each, without the prompt.
