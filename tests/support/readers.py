@@ -33,6 +33,7 @@ from chargen.storage.checksum import add_checksum
 from chargen.storage.model_file import ModelFile
 from chargen.training.metrics import MetricsFile
 from chargen.training.module import CharLanguageModel
+from chargen.training.optimizer import parameter_groups
 from support.forgery import forge_header
 
 TEXT = "abc \n白日"
@@ -90,7 +91,7 @@ def make_module(config: ModelConfig | None = None) -> CharLanguageModel:
 
 def make_optimizer(module: CharLanguageModel) -> torch.optim.Optimizer:
     """Return the optimizer that the module makes: fused, which trusts the shapes of its state."""
-    matrices, vectors = module.parameter_groups()
+    matrices, vectors = parameter_groups(module.parameters())
     groups = [{"params": matrices, "weight_decay": 0.1}, {"params": vectors, "weight_decay": 0.0}]
     return torch.optim.AdamW(groups, lr=0.1, fused=True)
 
@@ -99,7 +100,7 @@ def make_checkpoint_content(version: int = FORMAT_VERSION) -> dict[str, Any]:
     """Return the content of a small checkpoint in format 2 or 3, with the parts that Lightning adds."""
     module = make_module()
     moments = {}
-    for number, parameter in enumerate(part for group in module.parameter_groups() for part in group):
+    for number, parameter in enumerate(part for group in parameter_groups(module.parameters()) for part in group):
         mean = torch.zeros_like(parameter.detach())
         moments[number] = {"step": torch.tensor(3.0), "exp_avg": mean, "exp_avg_sq": mean.clone()}
     ids = torch.ones(LANES, TICKS, dtype=torch.int64)

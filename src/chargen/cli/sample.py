@@ -58,6 +58,9 @@ def sample(
     ignore_eos: Annotated[
         bool, typer.Option("--ignore-eos", help="Continue after the end of an article instead of stopping.")
     ] = False,
+    within: Annotated[
+        bool, typer.Option("--within", help="The prompt is a passage from within an article, not its beginning.")
+    ] = False,
     unknown: Annotated[
         Literal["skip", "error"], typer.Option(help="What to do with characters of the prompt the model does not know.")
     ] = "skip",
@@ -96,7 +99,9 @@ def sample(
         if temperature > 0 and top_k != 1:
             warn(f"--seed {seed}")
     seeds = [[seed, number] for number in range(num_samples)]
-    pieces = generator.stream_many(seeds, prompt, max_length=length, params=params, ignore_eos=ignore_eos)
+    pieces = generator.stream_many(
+        seeds, prompt, max_length=length, params=params, ignore_eos=ignore_eos, within=within
+    )
     with text_output(output) as write:
         samples = _write_in_order(write, pieces, num_samples, prompt)
     if training is not None:

@@ -8,6 +8,7 @@
 - `split`: where a corpus is cut in two.
 - `encoded_folder`: the folder of an encoded text.
 - `encoded`: the corpus, encoded once and mapped into memory.
+- `contexts`: what a model reads before it begins to write.
 - `cache`: remove encoded texts and downloads.
 - `progress`: a progress bar over bytes.
 """

@@ -216,6 +216,22 @@ class CharRNN(nn.Module):
         outputs, mask, states = self.recurrence.run_layers(self._input_gates(ids.t()), states)
         return cross_entropy(outputs, mask, self.head.weight, self.head.bias, targets.t()), states
 
+    @torch.no_grad()
+    def mean_states(self, ids: Tensor) -> Tensor:
+        """Read several texts from the zero state, without dropout, and return the mean of the states behind them.
+
+        Args:
+            ids: (N, n), integer: N texts of n characters.
+
+        Returns:
+            (P, H): h, or h and c, of every layer, on the CPU.
+        """
+        was_training = self.training
+        self.eval()
+        _, _, states = self.recurrence.run_layers(self._input_gates(ids.t().to(self.head.weight.device)))
+        self.train(was_training)
+        return torch.stack([part.mean(0) for state in states for part in state]).float().cpu()
+
     def _input_gates(self, ids: Tensor) -> GatesX:
         """Compute the input product of the first layer for ids (T, B): (T, B, G*H) or a table of it.
 

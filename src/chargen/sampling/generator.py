@@ -103,9 +103,13 @@ class TextGenerator:
         params: SamplingParams = SamplingParams(),
         seed: Seed = None,
         ignore_eos: bool = False,
+        within: bool = False,
     ) -> str:
         """Continue a prompt and return the whole continuation. The arguments are those of `stream`."""
-        return "".join(self.stream(prompt, max_length=max_length, params=params, seed=seed, ignore_eos=ignore_eos))
+        pieces = self.stream(
+            prompt, max_length=max_length, params=params, seed=seed, ignore_eos=ignore_eos, within=within
+        )
+        return "".join(pieces)
 
     def stream(
         self,
@@ -115,6 +119,7 @@ class TextGenerator:
         params: SamplingParams = SamplingParams(),
         seed: Seed = None,
         ignore_eos: bool = False,
+        within: bool = False,
     ) -> Generator[str, None, None]:
         """Continue a prompt piece by piece.
 
@@ -127,6 +132,7 @@ class TextGenerator:
             params: how each character is chosen.
             seed: the same seed writes the same text, see `TextGenerator`; None writes another text each time.
             ignore_eos: write on after the end of an article, instead of stopping there.
+            within: the prompt is a passage from within an article. By default it is the beginning of one.
 
         Returns:
             A generator of pieces of text of at least one character. Its `close` ends the text early.
@@ -135,7 +141,9 @@ class TextGenerator:
             ArgumentError: an argument has the wrong type or is out of range.
         """
         rng = make_rng(seed)
-        pieces = self.stream_many([rng], prompt, max_length=max_length, params=params, ignore_eos=ignore_eos)
+        pieces = self.stream_many(
+            [rng], prompt, max_length=max_length, params=params, ignore_eos=ignore_eos, within=within
+        )
         return (text for _, text in pieces)
 
     def stream_many(
@@ -146,6 +154,7 @@ class TextGenerator:
         max_length: int = 1000,
         params: SamplingParams = SamplingParams(),
         ignore_eos: bool = False,
+        within: bool = False,
     ) -> Generator[tuple[int, str], None, None]:
         """Write several continuations of a prompt at once. Each is what `stream` writes with its seed.
 
@@ -155,6 +164,7 @@ class TextGenerator:
             max_length: as for `stream`, of each continuation.
             params: as for `stream`.
             ignore_eos: as for `stream`.
+            within: as for `stream`.
 
         Returns:
             A generator of the number of a continuation, counted from 0, and the next piece of its text.
@@ -168,13 +178,16 @@ class TextGenerator:
         max_length = whole_number("max_length", max_length, 1)
         check_type("params", params, SamplingParams, "a SamplingParams, such as SamplingParams(temperature=0.8)")
         check_type("ignore_eos", ignore_eos, (bool, np.bool_), "True or False")
+        check_type("within", within, (bool, np.bool_), "True or False")
         ids, _ = self.encode_prompt(prompt)
+        if within and not ids:
+            raise ArgumentError("within", True, "False, unless the prompt has a character that the model knows")
 
         # A model that was trained on one article has never read the end of one, so it must not write it.
         banned = (UNKNOWN_ID,) if self.start_id == END_ID else (UNKNOWN_ID, END_ID)
         open_session = partial(
-            self.network.open, [self.start_id, *ids], params, max_length=max_length, banned=banned,
-            stop=None if ignore_eos else END_ID,
+            self.network.open, ids if within else [self.start_id, *ids], params, max_length=max_length, banned=banned,
+            stop=None if ignore_eos else END_ID, state=self.model_file.initial_state(within=within),
         )  # fmt: skip
         return self._pieces(open_session, rngs, ignore_eos)
 
@@ -207,7 +220,7 @@ class TextGenerator:
     # --------------------------------------------------------------------------- reading
 
     def score(self, text: str) -> np.ndarray:
-        """Return the loss of each character given all characters before it.
+        """Return the loss of each character given all characters before it, at the beginning of an article.
 
         A character that the model does not know is scored as the unknown character.
 
@@ -222,7 +235,8 @@ class TextGenerator:
         """
         targets = self.tokenizer.encode(self.clean(text))
         ids = np.concatenate(([self.start_id], targets[:-1]))
-        nats, states = np.empty(len(targets)), None
+        nats, initial = np.empty(len(targets)), self.model_file.initial_state()
+        states = None if initial is None else initial[:, None]
         size = max(1, LOGITS_PER_STEP // self.network.vocab_size)
         for begin in range(0, len(targets), size):
             piece = slice(begin, begin + size)

@@ -93,6 +93,11 @@ class NativeNetwork:
         """V, the size of the vocabulary."""
         return self._vocab_size
 
+    @property
+    def state_shape(self) -> tuple[int, int]:
+        """(P, H), the shape of the state of one stream."""
+        return self._state_shape
+
     def read(self, ids: Array, states: Array | None = None) -> tuple[Array, Array]:
         """Read ids (N, n). See `Network.read`."""
         return self._read(ids, states, every=False)
@@ -110,13 +115,16 @@ class NativeNetwork:
         max_length: int | None = None,
         banned: Sequence[int] = BANNED,
         stop: int | None = None,
+        state: Array | None = None,
     ) -> Session:
         """Read a prompt and return a session that continues it. See `Network.open`."""
-        return new_session(self, prompt_ids, params, seed=seed, max_length=max_length, banned=banned, stop=stop)
+        return new_session(
+            self, prompt_ids, params, seed=seed, max_length=max_length, banned=banned, stop=stop, state=state
+        )
 
     def step(self, sessions: Sequence[Session], num_characters: int) -> list[list[int]]:
         """Write the next ids of every session side by side. See `Network.step`."""
-        check_step(sessions, num_characters, self._state_shape, self._vocab_size)
+        check_step(sessions, num_characters, self.state_shape, self._vocab_size)
         if not sessions:
             return []
         # A session that ends early computes on to the end of the step. What it writes there is dropped.
@@ -150,7 +158,7 @@ class NativeNetwork:
         return max(1, PRODUCTS_PER_CALL // (num_streams * self._products))
 
     def _read(self, ids: Array, states: Array | None, every: bool) -> tuple[Array, Array]:
-        ids, states = checked_read(ids, states, self._state_shape, self._vocab_size)
+        ids, states = checked_read(ids, states, self.state_shape, self._vocab_size)
         N, n = ids.shape
         logits = np.empty((N, n, self._vocab_size) if every else (N, self._vocab_size), dtype=np.float32)
         size = self.characters_per_call(N)

@@ -148,8 +148,13 @@ class NumpyNetwork:
         """V, the size of the vocabulary."""
         return len(self._table)
 
+    @property
+    def state_shape(self) -> tuple[int, int]:
+        """(P, H), the shape of the state of one stream."""
+        return self.num_layers * self.num_states, self.hidden_size
+
     def zero_state(self) -> list[State]:
-        """Return the state at the beginning of a text: zeros for every layer."""
+        """Return zeros for the state of every layer."""
         zeros = np.zeros(self.hidden_size, dtype=self._table.dtype)
         return [(zeros,) * self.num_states for _ in range(self.num_layers)]
 
@@ -193,13 +198,16 @@ class NumpyNetwork:
         max_length: int | None = None,
         banned: Sequence[int] = BANNED,
         stop: int | None = None,
+        state: Array | None = None,
     ) -> Session:
         """Read a prompt and return a session that continues it. See `Network.open`."""
-        return new_session(self, prompt_ids, params, seed=seed, max_length=max_length, banned=banned, stop=stop)
+        return new_session(
+            self, prompt_ids, params, seed=seed, max_length=max_length, banned=banned, stop=stop, state=state
+        )
 
     def step(self, sessions: Sequence[Session], num_characters: int) -> list[list[int]]:
         """Write the next ids of every session. See `Network.step`."""
-        check_step(sessions, num_characters, self._state_shape, self.vocab_size)
+        check_step(sessions, num_characters, self.state_shape, self.vocab_size)
         return [self._step(session, num_characters) for session in sessions]
 
     def close(self, session: Session) -> None:
@@ -208,7 +216,7 @@ class NumpyNetwork:
         session.close()
 
     def _step(self, session: Session, num_characters: int) -> list[int]:
-        layers, written = self._unpacked(session.state), []
+        layers, written = self.unpacked(session.state), []
         for _ in range(session.num_wanted(num_characters)):
             session.logits[session.banned] = -np.inf
             id = session.params.draw(session.logits, session.rng)
@@ -220,11 +228,11 @@ class NumpyNetwork:
         return written
 
     def _read(self, ids: Array, states: Array | None, every: bool) -> tuple[Array, Array]:
-        ids, states = checked_read(ids, states, self._state_shape, self.vocab_size)
+        ids, states = checked_read(ids, states, self.state_shape, self.vocab_size)
         N, n = ids.shape
         logits = np.empty((N, n if every else 1, self.vocab_size), dtype=np.float32)
         for stream, row in enumerate(ids.tolist()):
-            layers = self._unpacked(states[:, stream])
+            layers = self.unpacked(states[:, stream])
             for place, id in enumerate(row):
                 below, layers = self._advance(id, layers)
                 if every or place == n - 1:
@@ -232,11 +240,7 @@ class NumpyNetwork:
             states[:, stream] = list(chain(*layers))
         return logits if every else logits[:, 0], states
 
-    @property
-    def _state_shape(self) -> tuple[int, int]:
-        return self.num_layers * self.num_states, self.hidden_size
-
-    def _unpacked(self, state: Array) -> list[State]:
+    def unpacked(self, state: Array) -> list[State]:
         """Return a state (P, H) layer by layer."""
         parts = self.num_states
         return [tuple(state[layer * parts : (layer + 1) * parts].copy()) for layer in range(self.num_layers)]
@@ -251,6 +255,7 @@ def generate(
     max_length: int,
     banned: Sequence[int] = BANNED,
     stop: int | None = None,
+    state: Array | None = None,
 ) -> Iterator[int]:
     """Continue a prompt: the definition of what a session writes.
 
@@ -262,6 +267,7 @@ def generate(
         max_length: how many ids to write at most.
         banned: ids that are never written.
         stop: the id that ends the text; None for none.
+        state: (P, H), the state before the prompt; None for zeros.
 
     Yields:
         The ids of the continuation, one at a time.
@@ -271,7 +277,7 @@ def generate(
     """
     if len(prompt_ids) == 0:
         raise ValueError("a prompt needs at least one id")
-    states = network.zero_state()
+    states = network.zero_state() if state is None else network.unpacked(state)
     for id in prompt_ids:
         logits, states = network.tick(int(id), states)
     for _ in range(max_length):

@@ -115,12 +115,16 @@ class Network(Protocol):
     def vocab_size(self) -> int:
         """V, the size of the vocabulary."""
 
+    @property
+    def state_shape(self) -> tuple[int, int]:
+        """(P, H), the shape of the state of one stream."""
+
     def read(self, ids: Array, states: Array | None = None) -> tuple[Array, Array]:
         """Read n ids on each of N streams.
 
         Args:
             ids: (N, n) integers, N and n at least 1.
-            states: (P, N, H) as returned before; None for the beginning of a text.
+            states: (P, N, H) as returned before; None for zeros.
 
         Returns:
             The logits of the next id, (N, V), and the states, (P, N, H).
@@ -142,6 +146,7 @@ class Network(Protocol):
         max_length: int | None = None,
         banned: Sequence[int] = BANNED,
         stop: int | None = None,
+        state: Array | None = None,
     ) -> Session:
         """Read a prompt and return a session that continues it.
 
@@ -152,6 +157,7 @@ class Network(Protocol):
             max_length: how many ids to write at most; None for no limit.
             banned: ids that are never written.
             stop: the id that ends the text; None for none.
+            state: (P, H) float32, the state before the prompt; None for zeros.
 
         Raises:
             ArgumentError: an argument has the wrong type or is out of range, or the prompt is empty.
@@ -208,6 +214,7 @@ def new_session(
     max_length: int | None,
     banned: Sequence[int],
     stop: int | None,
+    state: Array | None,
 ) -> Session:
     """Implement `Network.open` with `Network.read`."""
     ids = checked_ids("prompt_ids", prompt_ids, network.vocab_size)
@@ -223,9 +230,11 @@ def new_session(
         stop = whole_number("stop", stop, 0, allowed)
         if stop >= network.vocab_size:
             raise ArgumentError("stop", stop, allowed)
-    logits, states = network.read(ids[None])
-    state = np.ascontiguousarray(states[:, 0])
-    return Session(params, rng, max_length, excluded, stop, state, np.ascontiguousarray(logits[0]))
+    if state is not None and (not isinstance(state, Array) or state.shape != network.state_shape):
+        raise ArgumentError("state", state, f"None, or floats of shape {network.state_shape}")
+    logits, states = network.read(ids[None], None if state is None else state[:, None])
+    behind = np.ascontiguousarray(states[:, 0])
+    return Session(params, rng, max_length, excluded, stop, behind, np.ascontiguousarray(logits[0]))
 
 
 def checked_read(ids: Any, states: Any, state_shape: tuple[int, int], vocab_size: int) -> tuple[Array, Array]:

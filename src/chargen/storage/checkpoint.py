@@ -4,7 +4,7 @@ A checkpoint is a zip archive of `torch.save` that holds tensors and plain data:
 
 - what Lightning writes: `state_dict`, `optimizer_states`, `loops`, `callbacks`, `global_step`;
 - `hyper_parameters`: the arguments of the LightningModule: `model`, `optimizer`, `tokenizer`, `metadata`;
-- `chargen`: `format_version` and the fields of `TrainingState`.
+- `chargen`: `format_version` and the fields of `TrainingState`; `initial_states` since chargen 0.3.
 
 Its zip comment is a SHA-256 of the rest. The checkpoint before the last one stays beside it as `last.previous.ckpt`.
 Format 2, of chargen 0.1, is read under its present names.
@@ -53,12 +53,15 @@ class TrainingState:
         carry: the states of all lanes, (h,) or (h, c) per layer, each (B, H); None before the first window.
         detector: the fields of `training.divergence.DivergenceDetector`.
         generators: the states of the random number generators.
+        initial_states: the states from which the model writes, `beginning` and `within`, each (P, H) float32; empty if
+            there are none.
     """
 
     schedule: dict[str, Any]
     carry: Any
     detector: dict[str, Any]
     generators: dict[str, Any]
+    initial_states: dict[str, Any] = field(default_factory=dict)
 
     def add_to(self, content: dict[str, Any]) -> None:
         """Add this state to the content of a checkpoint."""
@@ -221,11 +224,14 @@ class Checkpoint:
         """Return the model with its weights in float32.
 
         Raises:
-            FileError: its weights do not have the shapes of its settings.
+            FileError: its weights or initial states do not have the shapes of its settings.
         """
         weights = {name.removeprefix("model."): value.float().numpy() for name, value in self.state_dict.items()}
         tokenizer = self.content["hyper_parameters"]["tokenizer"]
-        return ModelFile(weights, self.model, tokenizer, self.metadata).checked(self.file)
+        model = ModelFile(weights, self.model, tokenizer, self.metadata)
+        if states := self.content["chargen"].get("initial_states"):
+            model = model.with_initial_states({name: state.numpy() for name, state in states.items()})
+        return model.checked(self.file)
 
     def take(self) -> dict[str, Any]:
         """Hand the content over to a reader that may change it; the checkpoint must not be used afterwards."""
@@ -270,6 +276,9 @@ def _require_parts(content: dict[str, Any], tensor: type[Any]) -> None:
             raise TypeError
     for name, weight in content["state_dict"].items():
         if not (isinstance(weight, tensor) and weight.is_floating_point() and str(name).startswith("model.")):
+            raise TypeError
+    for state in content["chargen"].get("initial_states", {}).values():
+        if not isinstance(state, tensor):
             raise TypeError
     require_plain(content["hyper_parameters"], None)
     seconds = content["callbacks"]["Timer"]["time_elapsed"]["train"]

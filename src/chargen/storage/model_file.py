@@ -15,7 +15,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,11 @@ from chargen.storage.atomic import as_path, atomic_write
 
 FORMAT = "chargen"
 FORMAT_VERSION = 3
-KNOWN_PARTS: frozenset[str] = frozenset()
+
+INITIAL_STATES = "initial_states"
+"""The part with the states from which the model writes: `beginning`, before an article, and `within` one."""
+
+KNOWN_PARTS: frozenset[str] = frozenset((INITIAL_STATES,))
 """The parts that this version computes with."""
 
 ESTIMATE = "validation_estimate_nats_per_char"
@@ -99,6 +103,24 @@ class ModelFile:
     def estimate(self) -> float | None:
         """The validation score during training, nats per character; None if the file does not say."""
         return self.metadata.get(ESTIMATE)
+
+    def initial_state(self, *, within: bool = False) -> np.ndarray | None:
+        """Return the state from which the model writes.
+
+        Args:
+            within: the text goes on within an article, instead of beginning one.
+
+        Returns:
+            (P, H) float32: h, or h and c, of every layer; None if the file has no such state, as those of chargen up to
+            0.2.
+        """
+        part = self.parts.get(INITIAL_STATES)
+        return None if part is None else part.arrays["within" if within else "beginning"]
+
+    def with_initial_states(self, states: Mapping[str, np.ndarray]) -> ModelFile:
+        """Return this model with the states `beginning` and `within`, each (P, H) float32. See `initial_state`."""
+        part = Part(arrays=dict(states), required=False)
+        return replace(self, parts={**self.parts, INITIAL_STATES: part})
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the file atomically.
@@ -170,6 +192,9 @@ class ModelFile:
         if {name: weight.shape for name, weight in self.weights.items()} != self.config.parameter_shapes():
             raise _damaged(path)
         if any(weight.dtype != np.float32 for weight in self.weights.values()):
+            raise _damaged(path)
+        initial = self.parts.get(INITIAL_STATES)
+        if initial is not None and not _are_states(initial.arrays, self.config):
             raise _damaged(path)
         if not all(np.isfinite(weight).all() for weight in self.weights.values()):
             raise FileError(f"{path} has weights that are not finite: it cannot write; give another one")
@@ -259,6 +284,14 @@ def metadata_from_format_2(notes: Any) -> Any:
         return notes
     metadata = {key: value for key, value in notes.items() if key != "first_id"}
     return {**metadata, "start_id": notes.get("first_id")}
+
+
+def _are_states(arrays: Mapping[str, np.ndarray], config: ModelConfig) -> bool:
+    """Tell whether arrays are the initial states of a model of this shape, which are finite."""
+    shape = (config.num_layers * config.cell_type.num_states, config.hidden_size)
+    return arrays.keys() == {"beginning", "within"} and all(
+        array.dtype == np.float32 and array.shape == shape and np.isfinite(array).all() for array in arrays.values()
+    )
 
 
 def _split_parts(

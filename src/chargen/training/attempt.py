@@ -19,6 +19,7 @@ from rich.console import Console
 
 from chargen import native
 from chargen.config import TrainConfig
+from chargen.corpus.contexts import find_contexts
 from chargen.corpus.encoded import Corpus
 from chargen.errors import FileError, UserError
 from chargen.nn.threads import compute_threads
@@ -117,6 +118,7 @@ class Attempt:
             rollbacks=start.rollbacks,
             new_length=start.new_length,
             restoring=start.checkpoint is not None,
+            contexts=find_contexts(context.corpus),
         )
 
         self.clock = Timer(

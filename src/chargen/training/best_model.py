@@ -34,7 +34,7 @@ def estimate_of(file: Path, module: CharLanguageModel) -> float:
 
 def model_file_of(module: CharLanguageModel, nats: float, update: int) -> ModelFile:
     """Return the model with its validation score, nats per character, and its number of updates."""
-    return module.model.to_model_file(module.tokenizer, {**module.metadata, ESTIMATE: nats, "updates": update})
+    return module.model_file(**{ESTIMATE: nats, "updates": update})
 
 
 class BestModelWriter(Callback):

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 MAX_SKIPPED_IN_A_ROW = 10
 """Skipped updates in a row before a run returns to its last checkpoint."""
@@ -34,6 +34,22 @@ AVERAGED_LOSSES = 100
 
 MAX_WINDOW_AGE = 100
 """Updates after which another window is kept."""
+
+
+class SkippedUpdate(NamedTuple):
+    """An update that the divergence detector has skipped.
+
+    Attributes:
+        update: how many updates came before.
+        reason: why.
+        loss: of its windows, nats per character.
+        norm: of its gradient.
+    """
+
+    update: int
+    reason: str
+    loss: float
+    norm: float
 
 
 class Diverged(Exception):

@@ -16,19 +16,22 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
 from chargen.config import OptimizerConfig, parse_model_config
+from chargen.corpus.contexts import Contexts
 from chargen.nn.cells import State
 from chargen.nn.model import CharRNN, States, detached
 from chargen.planning.schedule import Schedule, learning_rate
 from chargen.schema import parse
 from chargen.storage.checkpoint import TrainingState
-from chargen.training.divergence import MAX_SKIPPED_IN_A_ROW, Diverged, DivergenceDetector
+from chargen.storage.model_file import ModelFile
+from chargen.training.divergence import MAX_SKIPPED_IN_A_ROW, Diverged, DivergenceDetector, SkippedUpdate
+from chargen.training.optimizer import adamw, parameter_groups
 from chargen.training.restore import (
     generator_states,
     require_fitting_detector,
@@ -36,39 +39,9 @@ from chargen.training.restore import (
     require_fitting_states,
     restore_generators,
 )
-from chargen.training.windows import Batch
+from chargen.training.windows import Batch, ReadWindow
 
 VALIDATION_SCORE = "validation_nats_per_char"
-
-
-class ReadWindow(NamedTuple):
-    """A window of the present update.
-
-    Attributes:
-        batch: the window.
-        carry: the state before it; None for zero.
-        loss: its loss, nats per character, without a gradient.
-    """
-
-    batch: Batch
-    carry: States | None
-    loss: Tensor
-
-
-class SkippedUpdate(NamedTuple):
-    """An update that the divergence detector has skipped.
-
-    Attributes:
-        update: how many updates came before.
-        reason: why.
-        loss: of its windows, nats per character.
-        norm: of its gradient.
-    """
-
-    update: int
-    reason: str
-    loss: float
-    norm: float
 
 
 class CharLanguageModel(LightningModule):
@@ -93,6 +66,7 @@ class CharLanguageModel(LightningModule):
         self.schedule = Schedule()
         self.detector = DivergenceDetector()
         self.carry: States | None = None
+        self.contexts: Contexts | None = None  # of the training text
         self.learning_rate = 0.0
         self.is_restoring = False  # the run continues, and its first update is not over
         self.has_started = False
@@ -105,7 +79,13 @@ class CharLanguageModel(LightningModule):
         self._validation: tuple[States | None, Tensor, int] = (None, torch.zeros(()), 0)
 
     def start_run(
-        self, total_updates: int | None, *, rollbacks: int = 0, new_length: bool = False, restoring: bool = False
+        self,
+        total_updates: int | None,
+        *,
+        rollbacks: int = 0,
+        new_length: bool = False,
+        restoring: bool = False,
+        contexts: Contexts | None = None,
     ) -> None:
         """Prepare the training state of a run.
 
@@ -114,11 +94,13 @@ class CharLanguageModel(LightningModule):
             rollbacks: how often the run has returned to a checkpoint.
             new_length: keep this schedule instead of the one in the checkpoint that is restored.
             restoring: the run continues from a checkpoint.
+            contexts: of the training text; None for a model without initial states.
         """
         self.schedule = Schedule(total_updates)
         self.detector.rollbacks = rollbacks
         self._keep_schedule = new_length
         self.is_restoring = restoring
+        self.contexts = contexts
 
     def set_total_updates(self, total: int) -> None:
         """Correct the number of updates of the run; the schedule continues from its present progress."""
@@ -146,22 +128,9 @@ class CharLanguageModel(LightningModule):
         return nats, detached(states)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Return AdamW (Loshchilov & Hutter 2019); only matrices have weight decay."""
-        config, (matrices, vectors) = self.optimizer_config, self.parameter_groups()
-        return torch.optim.AdamW(
-            [
-                {"params": matrices, "weight_decay": config.weight_decay},
-                {"params": vectors, "weight_decay": 0.0},
-            ],
-            lr=config.learning_rate,
-            betas=(config.beta1, config.beta2),
-            # The fused step removes the loss scale of 16-mixed itself, after clipping, which is too late.
-            fused=self.trainer.precision != "16-mixed",
-        )
-
-    def parameter_groups(self) -> tuple[list[Tensor], list[Tensor]]:
-        """Return the parameters with weight decay and those without, in the order of the optimizer."""
-        return [p for p in self.parameters() if p.dim() > 1], [p for p in self.parameters() if p.dim() <= 1]
+        """Return AdamW (Loshchilov & Hutter 2019)."""
+        # The fused step removes the loss scale of 16-mixed itself, after clipping, which is too late.
+        return adamw(self.parameters(), self.optimizer_config, fused=self.trainer.precision != "16-mixed")
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Set the learning rate, which depends on the number of the update alone."""
@@ -282,6 +251,23 @@ class CharLanguageModel(LightningModule):
         _, total, num_targets = self._validation
         return total.item() / max(1, num_targets)
 
+    # -------------------------------------------------------------------- the model and what it writes from
+
+    def model_file(self, **metadata: Any) -> ModelFile:
+        """Return the model as it is now, with more metadata than that of the run."""
+        model = self.model.to_model_file(self.tokenizer, {**self.metadata, **metadata})
+        states = self.initial_states()
+        return model.with_initial_states({name: state.numpy() for name, state in states.items()}) if states else model
+
+    def initial_states(self) -> dict[str, Tensor]:
+        """Return the mean states behind the contexts of the training text, each (P, H) float32, on the CPU.
+
+        There are none if the module has no contexts, or if the weights are not finite.
+        """
+        contexts = {} if self.contexts is None else self.contexts._asdict()
+        states = {name: self.model.mean_states(torch.from_numpy(ids)) for name, ids in contexts.items()}
+        return states if all(state.isfinite().all() for state in states.values()) else {}
+
     # -------------------------------------------------------------------- stop and continue
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -290,7 +276,10 @@ class CharLanguageModel(LightningModule):
         if self.detector.window is not None and self.trainer.world_size == 1:  # a window of one process otherwise
             batch, states = self.detector.window
             detector |= {"window": (*batch, states), "num_losses": self.detector.num_losses}
-        TrainingState(asdict(self.schedule), self._gathered_carry(), detector, generator_states()).add_to(checkpoint)
+        state = TrainingState(
+            asdict(self.schedule), self._gathered_carry(), detector, generator_states(), self.initial_states()
+        )
+        state.add_to(checkpoint)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore what `on_save_checkpoint` added. The generators follow in `on_train_start`: Lightning uses them.
@@ -299,7 +288,7 @@ class CharLanguageModel(LightningModule):
             ValueError: the checkpoint does not belong to this model.
         """
         state = TrainingState.of(checkpoint)
-        require_fitting_optimizer(checkpoint["optimizer_states"], *self.parameter_groups())
+        require_fitting_optimizer(checkpoint["optimizer_states"], *parameter_groups(self.parameters()))
         require_fitting_states(state.carry, self.model)
         require_fitting_detector(state.detector, state.carry, self.model)
         if not self._keep_schedule:

@@ -116,8 +116,7 @@ def train(
         if error := attempt.best_model.error or attempt.checkpoints.error:
             raise FileError(f"{error}: make room, then write resume={run_dir} to continue from the last checkpoint")
         if math.isinf(attempt.best_model.best):  # a run without validation keeps its last weights
-            module = attempt.module
-            module.model.to_model_file(module.tokenizer, module.metadata).save(run_dir / MODEL)
+            attempt.module.model_file().save(run_dir / MODEL)
         if config.early_stopping is not None and not attempt.validations.number:
             context.say(f"early_stopping={config.early_stopping} did nothing: the run had no validation")
     try:

@@ -22,6 +22,7 @@ from torch import Tensor
 from chargen.corpus.encoded import Corpus
 from chargen.errors import ConfigError, TextError
 from chargen.nn.loss import IGNORE_INDEX
+from chargen.nn.model import States
 from chargen.planning.length import limited
 
 VALIDATION_LANES = 64
@@ -49,6 +50,20 @@ class Batch(NamedTuple):
         """Return the same window on another device."""
         inputs, targets = (ids.to(device, non_blocking=device.type == "cuda") for ids in (self.inputs, self.targets))
         return self._replace(inputs=inputs, targets=targets)
+
+
+class ReadWindow(NamedTuple):
+    """A window of the present update.
+
+    Attributes:
+        batch: the window.
+        carry: the state before it; None for zero.
+        loss: its loss, nats per character, without a gradient.
+    """
+
+    batch: Batch
+    carry: States | None
+    loss: Tensor
 
 
 class Lanes:
