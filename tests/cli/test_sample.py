@@ -11,9 +11,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from support.environment import Launch
 from support.models import TEXT, write_model
+
+from chargen.sampling.generator import TextGenerator
+from chargen.storage.model_file import ModelFile
 
 Chargen = Callable[..., tuple[int, str, str]]
 
@@ -195,3 +199,21 @@ def test_a_tilde_is_the_home_folder(chargen: Chargen, away: Path, monkeypatch: p
     assert sorted(file.name for file in home.iterdir()) == ["out.txt", "r", "s.json", "t.txt"]
     assert sorted(file.name for file in away.iterdir()) == ["home", "~$notes.txt"]
     assert chargen("sample", "~/nowhere")[2].startswith(f"chargen: no such run: {home}/nowhere")
+
+
+def test_a_prompt_from_within_an_article(chargen: Chargen, away: Path) -> None:
+    """It is written on from the state `within`; as the beginning of an article, behind the state `beginning`."""
+    model = ModelFile.load(write_model(away / "r") / "model.safetensors")
+    shape = (model.config.num_layers * model.config.cell_type.num_states, model.config.hidden_size)
+    states = {name: np.full(shape, value, np.float32) for name, value in (("beginning", 0.9), ("within", -0.9))}
+    model.with_initial_states(states).save(away / "r" / "model.safetensors")
+    written = []
+    for options, within in (([], False), (["--within"], True)):
+        code, out, _ = chargen("sample", "r", "--prompt", "ab", "--length", "60", "--seed", "3", *options)
+        generator = TextGenerator(ModelFile.load(away / "r" / "model.safetensors"))
+        assert (code, out) == (0, "ab" + generator.generate("ab", max_length=60, seed=[3, 0], within=within) + "\n")
+        written.append(out)
+    assert written[0] != written[1]
+    code, out, err = chargen("sample", "r", "--within")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "--within" in err

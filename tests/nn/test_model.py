@@ -203,6 +203,19 @@ def test_state_carries_the_past_from_window_to_window() -> None:
 
 
 @pytest.mark.parametrize("name", CELL_TYPES)
+def test_mean_states_equal_the_mean_over_texts_that_are_read_one_by_one(name: str) -> None:
+    torch.manual_seed(5)
+    model = CharRNN(small_config(name, dropout=0.4, weight_dropout=0.4)).train()
+    ids = torch.randint(11, (6, 9))
+    means, generator = model.mean_states(ids), torch.get_rng_state()
+    assert model.training
+    model.eval()
+    behind = [torch.cat([torch.cat(state) for state in model(text[None])[1]]) for text in ids]
+    torch.testing.assert_close(means, torch.stack(behind).mean(0), rtol=1e-5, atol=1e-6)
+    assert torch.equal(torch.get_rng_state(), generator)
+
+
+@pytest.mark.parametrize("name", CELL_TYPES)
 def test_model_file_gives_the_same_model_back(name: str, tmp_path: Path) -> None:
     torch.manual_seed(4)
     model = CharRNN(small_config(name, residual=True, dropout=0.2)).eval()

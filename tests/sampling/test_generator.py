@@ -29,6 +29,7 @@ from chargen.sampling.generator import TextGenerator, load
 from chargen.sampling.native_network import NativeNetwork
 from chargen.sampling.numpy_network import NumpyNetwork, generate
 from chargen.sampling.params import SamplingParams
+from chargen.sampling.weights import Precision
 from chargen.storage.model_file import ModelFile
 
 compiled = pytest.mark.skipif(native.library() is None, reason="the kernels were not built here")
@@ -200,6 +201,52 @@ def test_a_lone_surrogate_is_unknown_to_a_model_of_bytes_unless_it_stands_for_a_
 def test_a_tokenizer_of_another_model_is_refused() -> None:
     with pytest.raises(FileError, match="do not fit its tokenizer"):
         generator_for({"start_id": 2}, "abc")
+
+
+# ------------------------------------------------------------------------------- beginnings
+
+
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+def test_a_text_begins_behind_an_article_and_a_passage_goes_on_within_one(precision: Precision) -> None:
+    """Without initial states, a model writes the same if it reads what leads to them."""
+    plain = random_model_file("lstm", metadata={"start_id": 4})
+    reader = TextGenerator(plain, precision)
+
+    def behind(passage: str) -> np.ndarray:
+        return reader.network.read(reader.tokenizer.encode(passage)[None])[1][:, 0]
+
+    model = TextGenerator(
+        plain.with_initial_states({"beginning": behind("kjihg"), "within": behind("abab")}), precision
+    )
+    start = SYMBOLS[4 - 2]  # the first two ids are special
+    passages = {False: "kjihg" + start, True: "abab"}
+    for prompt, within in (("ca", False), ("", False), ("ca", True)):
+        led = reader.network.open(
+            reader.tokenizer.encode(passages[within] + prompt), SamplingParams(0.8), seed=5, max_length=60,
+            banned=(UNKNOWN_ID, END_ID),
+        )  # fmt: skip
+        want = reader.tokenizer.decode(reader.network.step([led], 60)[0])
+        assert model.generate(prompt, max_length=60, seed=5, within=within) == want
+    first = reader.tokenizer.encode("kjihg" + start + "abcabc")
+    logits, _ = reader.network.predict(first[None])
+    p = [SamplingParams(1.0).probabilities(row)[id] for row, id in zip(logits[0, 5:-1], first[6:], strict=True)]
+    np.testing.assert_allclose(model.score("abcabc"), -np.log(p), rtol=1e-5)
+
+
+def test_a_model_without_initial_states_reads_a_passage_from_the_zero_state() -> None:
+    generator = generator_for({"start_id": 4})
+    session = generator.network.open(
+        generator.tokenizer.encode("ca"), SamplingParams(0.8), seed=5, max_length=60, banned=(UNKNOWN_ID, END_ID)
+    )
+    want = generator.tokenizer.decode(generator.network.step([session], 60)[0])
+    assert generator.generate("ca", max_length=60, seed=5, within=True) == want
+    assert generator.generate("ca", max_length=60, seed=5) != want
+
+
+@pytest.mark.parametrize("prompt", ["", "?!"])
+def test_within_an_article_there_must_be_something_to_continue(prompt: str) -> None:
+    with pytest.raises(ArgumentError, match="within=True: must be False, unless the prompt has a character"):
+        generator_for({"start_id": 4}).stream(prompt, within=True)
 
 
 # ------------------------------------------------------------------------------- scores

@@ -148,6 +148,27 @@ def test_compiled_sessions_equal_the_definition(cell: str, precision: str, instr
         assert run_to_end(network, request.open(network), 11) == written_by_definition(file, request, precision)
 
 
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("kind", NETWORKS)
+@pytest.mark.parametrize("cell", NATIVE_CELLS)
+def test_a_prompt_behind_a_state_equals_a_prompt_behind_what_led_to_it(cell: str, kind: Any, precision: str) -> None:
+    file = random_model_file(cell, 16)
+    network, passage = kind(file, precision), [3, 5, 2, 9, 9, 4]
+    state = network.read(np.array([passage]))[1][:, 0]
+    for request in REQUESTS:
+        whole = Request(passage + request.prompt, request.params, request.options)
+        behind = Request(request.prompt, request.params, {**request.options, "state": state})
+        text = run_to_end(network, behind.open(network), 11)
+        assert text == run_to_end(network, whole.open(network), 11)
+        assert text == written_by_definition(file, behind, precision)
+
+
+def test_a_state_of_another_shape_is_refused(network: Network) -> None:
+    for wrong in (np.zeros((1, 3), np.float32), [[0.0]]):
+        with pytest.raises(ArgumentError, match=r"state=.*: must be None, or floats of shape"):
+            network.open([2], SamplingParams(), state=wrong)
+
+
 # ------------------------------------------------------------------------------- the life of a session
 
 

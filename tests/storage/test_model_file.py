@@ -199,6 +199,33 @@ def test_a_known_part_loads_unchanged(tmp_path: Path, monkeypatch: pytest.Monkey
     np.testing.assert_array_equal(part.arrays["counts"], np.arange(4))
 
 
+def test_initial_states_load_unchanged(tmp_path: Path) -> None:
+    states = {"beginning": np.full((2, 4), 0.25, np.float32), "within": np.full((2, 4), -0.5, np.float32)}
+    model_file().with_initial_states(states).save(tmp_path / "m.safetensors")
+    again = ModelFile.load(tmp_path / "m.safetensors")
+    np.testing.assert_array_equal(again.initial_state(), states["beginning"])
+    np.testing.assert_array_equal(again.initial_state(within=True), states["within"])
+    assert model_file().initial_state() is None
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        {"within": np.zeros((1, 4), np.float32)},
+        {"within": np.zeros(8, np.float32)},
+        {"within": np.zeros((2, 4), np.float64)},
+        {"within": np.full((2, 4), np.nan, np.float32)},
+        {"behind": np.zeros((2, 4), np.float32)},
+    ],
+    ids=str,
+)
+def test_initial_states_that_do_not_fit_the_model_are_refused(forged: dict[str, Any], tmp_path: Path) -> None:
+    states = {"beginning": np.zeros((2, 4), np.float32), "within": np.zeros((2, 4), np.float32), **forged}
+    model_file().with_initial_states(states).save(tmp_path / "m.safetensors")
+    with pytest.raises(FileError, match="damaged or forged"):
+        ModelFile.load(tmp_path / "m.safetensors")
+
+
 def test_arrays_that_belong_to_no_part_are_refused(tmp_path: Path) -> None:
     good = model_file()
     extra = {**good.weights, "ngrams/counts": np.arange(4).astype(np.float32)}

@@ -154,6 +154,7 @@ def each(change: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[Any], Any]
 OPTIMIZER = ("optimizer_states", 0)
 DETECTOR = ("chargen", "detector")
 WINDOW = (*DETECTOR, "window")
+INITIAL = ("chargen", "initial_states")
 METADATA = ("hyper_parameters", "metadata")
 CONFIG = (*METADATA, "config")
 TRAINER = (*CONFIG, "trainer")
@@ -180,6 +181,12 @@ BEST = ("callbacks", "BestModelWriter")
         (WINDOW, lambda window: (*window[:3], 0, window[4]), "keeps no window of this run"),
         (WINDOW, lambda window: (*window[:4], each(torch.Tensor.double)(STATES)), "keeps no window of this run"),
         (WINDOW, lambda window: (*window[:4], each(lambda part: part[:1])(STATES)), "keeps no window of this run"),
+        (INITIAL, lambda states: {**states, "within": torch.zeros(1, 9)}, "damaged or forged"),
+        (INITIAL, lambda states: {"within": states["within"]}, "damaged or forged"),
+        (INITIAL, lambda states: {**states, "within": states["within"] / 0}, "damaged or forged"),
+        (INITIAL, lambda states: {**states, "within": states["within"].bfloat16()}, "of another program"),
+        (INITIAL, lambda states: {**states, "within": "in the middle"}, "of another program"),
+        (INITIAL, lambda states: "at the beginning", "damaged"),
         ((*DETECTOR, "mean"), lambda mean: "mean", "damaged or forged"),
         ((*DETECTOR, "window_loss"), lambda loss: "low", "damaged or forged"),
         ((*DETECTOR, "num_losses"), lambda number: 20.5, "damaged or forged"),

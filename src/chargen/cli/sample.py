@@ -80,6 +80,8 @@ def sample(
         if prompt:
             raise UserError("--prompt and --prompt-file: give one of them")
         prompt = without_line_end(read_text(prompt_file))
+    if within and not prompt:
+        raise UserError("--within: give the passage to continue, with --prompt or --prompt-file")
     require_new(output, force=force)
     model = load_model(run)
     training = None

@@ -278,7 +278,7 @@ def _require_parts(content: dict[str, Any], tensor: type[Any]) -> None:
         if not (isinstance(weight, tensor) and weight.is_floating_point() and str(name).startswith("model.")):
             raise TypeError
     for state in content["chargen"].get("initial_states", {}).values():
-        if not isinstance(state, tensor):
+        if not (isinstance(state, tensor) and str(state.dtype) == "torch.float32"):
             raise TypeError
     require_plain(content["hyper_parameters"], None)
     seconds = content["callbacks"]["Timer"]["time_elapsed"]["train"]
