@@ -23,12 +23,18 @@ FOLDER = Path(__file__).resolve().parent
 FIRST_SCRIPTS = ("bench_unroll.py", "bench_training.py")
 """Scripts whose sections come first, in this order. The others follow in alphabetical order."""
 
-LONG_PARTS = {"Quality": "bench_quality.py", "Other texts": "bench_texts.py", "An hour": "bench_hour.py"}
+LONG_PARTS = {
+    "Quality": "bench_quality.py",
+    "Other texts": "bench_texts.py",
+    "An hour": "bench_hour.py",
+    "Beginnings": "bench_beginnings.py",
+}
 """The script of each long part by its name."""
 
 INTRODUCTION = (
     "# Results\n\n`make bench` writes the part on speed, `make quality` the part on quality, `make texts` the part on "
-    "other texts, and `make hour` the part on a run of one hour. All figures are measured."
+    "other texts, `make hour` the part on a run of one hour, and `make beginnings` the part on how samples begin. All "
+    "figures are measured."
 )
 
 

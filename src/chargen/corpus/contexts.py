@@ -45,16 +45,24 @@ def find_contexts(corpus: Corpus) -> Contexts:
     line ends. Fewer contexts are returned if the text has fewer beginnings.
     """
     ids, rng = corpus.train, np.random.default_rng(0)
-    places = _beginnings(ids, corpus.start_id, corpus)
+    places = find_beginnings(ids, corpus)
     anywhere = rng.integers(len(ids), size=NUM_CONTEXTS)
     if len(places) > NUM_CONTEXTS:
         places = rng.choice(places, NUM_CONTEXTS, replace=False)
     return Contexts(_contexts(ids, places if len(places) else anywhere), _contexts(ids, anywhere))
 
 
-def _beginnings(ids: np.ndarray, start_id: int, corpus: Corpus) -> np.ndarray:
-    """Return positions of `start_id` behind which an article begins, in order; none if there are none."""
-    found = []
+def find_beginnings(ids: np.ndarray, corpus: Corpus) -> np.ndarray:
+    """Find where articles begin; in a long text, in 64 parts of it.
+
+    Args:
+        ids: (N,) of the corpus or of a part of it.
+        corpus: the corpus.
+
+    Returns:
+        (M,) the positions of the `start_id` in front of each article, in order.
+    """
+    start_id, found = corpus.start_id, []
     stride = max(_BLOCK_IDS, len(ids) // _BLOCKS)
     for begin in range(0, len(ids), stride):
         found.append(begin + np.flatnonzero(ids[begin : begin + _BLOCK_IDS] == start_id))
