@@ -7,7 +7,7 @@ NATIVE := $(wildcard src/chargen/native/*.cpp src/chargen/native/*.h)
 BUILD_KERNELS = $(BIN)/python setup.py -q build_ext --inplace
 
 .DEFAULT_GOAL := help
-.PHONY: help install train sample evaluate plot test test-fast test-all bench quality texts hour lint types check format kernels lower-bounds clean
+.PHONY: help install train sample evaluate plot test test-fast test-all bench quality texts hour beginnings lint types check format kernels lower-bounds clean
 
 ##@ Use it
 train: $(STAMP)  ## train for three minutes; ARGS="my.txt model=small" to change anything
@@ -43,6 +43,9 @@ texts: $(STAMP)  ## measure the same for other texts, for twenty minutes
 
 hour: $(STAMP)  ## measure the score after an hour; a stopped measurement continues
 	$(BIN)/python benchmarks/results.py --long "An hour" $(ARGS)
+
+beginnings: $(STAMP)  ## count well-formed beginnings of samples, for ten minutes
+	$(BIN)/python benchmarks/results.py --long Beginnings $(ARGS)
 
 lint: $(STAMP)  ## ruff and clang-format: rules and formatting
 	$(BIN)/ruff check src tests benchmarks scripts setup.py

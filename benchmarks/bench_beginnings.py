@@ -13,7 +13,6 @@ import re
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -239,7 +238,8 @@ def table(result: dict[str, Any]) -> str:
     headings = ("text", "the article before", *STATES.values(), "whole held-out text")
     return (
         f"Well-formed beginnings of {NUM_SAMPLES} samples:\n\n{first}\n\nNats per character of the first "
-        f"{SCORED_LENGTH} characters of held-out articles, by the state before them:\n\n{markdown_table(headings, scores)}"
+        f"{SCORED_LENGTH} characters of held-out articles, by the state before them:\n\n"
+        f"{markdown_table(headings, scores)}"
     )
 
 
