@@ -109,9 +109,8 @@ def chinese_number(number: int) -> str:
     tens, ones = divmod(number, 10)
     if tens == 10:
         return "一百"
-    return ("" if tens == 0 else "十" if tens == 1 else DIGITS[tens] + "十") + (
-        DIGITS[ones] if ones or not tens else ""
-    )
+    before = ("", "十")[tens] if tens < 2 else f"{DIGITS[tens]}十"
+    return before + (DIGITS[ones] if ones else "")
 
 
 TEXTS = (
