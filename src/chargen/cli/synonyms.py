@@ -12,6 +12,7 @@ import re
 import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 FALSE = ("false", "0", "no", "off", "none")
@@ -80,8 +81,9 @@ class Synonyms:
     write: Mapping[str, str]
     missing: Mapping[str, str]
 
+    @cached_property
     def words(self) -> dict[str, tuple[str, str]]:
-        """Return what to write and the reason, one of which is "", by word."""
+        """What to write and the reason, one of which is "", by word."""
         found = {word: (instead, "") for instead, words in self.write.items() for word in words.split()}
         return found | {word: ("", reason) for reason, words in self.missing.items() for word in words.split()}
 
@@ -89,7 +91,7 @@ class Synonyms:
         """Tell whether the word that follows an option is its value, not an option, a setting or a file."""
         if re.match(r"-[^\d.]|[^/]*=", following):
             return False
-        words, name = self.words(), normalized(word)
+        words, name = self.words, normalized(word)
         if f"{name}={following.lower()}" in words:
             return True
         instead, reason = words.get(name, ("", ""))
@@ -104,7 +106,7 @@ class Synonyms:
             word: the option or the name of the setting.
             value: its value; "" if it has none.
         """
-        words, name = self.words(), normalized(word)
+        words, name = self.words, normalized(word)
         found = words.get(f"{name}={value.lower()}") or words.get(name)
         if found is None:
             return None
@@ -115,7 +117,7 @@ class Synonyms:
 
     def nearest(self, word: str, known: Iterable[str]) -> str:
         """Return `; did you mean ...?` with the nearest of the known options or settings, or ""."""
-        targets = {one: re.sub("[= ]?{}", "", instead) for one, (instead, _) in self.words().items() if "=" not in one}
+        targets = {one: re.sub("[= ]?{}", "", instead) for one, (instead, _) in self.words.items() if "=" not in one}
         spelled = {one: target for one, target in targets.items() if target} | {normalized(one): one for one in known}
         close = difflib.get_close_matches(normalized(word), spelled, n=1, cutoff=0.7)
         return f"; did you mean {spelled[close[0]]}?" if close else ""
