@@ -94,7 +94,7 @@ def _require_value_of_option(option: str, value: str, word: str) -> None:
 def is_setting(key: str, value: str) -> bool:
     """Tell whether a setting exists, or is left to Hydra."""
     name = key.lstrip("+")
-    if f"{normalized(name)}={value.lower()}" in TRAIN.words():
+    if f"{normalized(name)}={value.lower()}" in TRAIN.words:
         return False
     return (
         name in _KEYS
