@@ -57,11 +57,18 @@ class CorpusConfig:
     )  # fmt: skip
     size: Optional[int] = setting(None, "size of the download, bytes")
     sha256: Optional[str] = setting(None, "SHA-256 of the download")
-    encoding: str = setting("utf-8", "encoding of the files; a byte order mark is understood")
+    encoding: str = setting("auto", "encoding of the files; auto: find that of each file")
+    errors: str = setting(
+        "strict", "bytes that do not fit the encoding: strict refuses them, replace reads U+FFFD, skip leaves them out",
+        one_of("strict", "replace", "skip"),
+    )  # fmt: skip
     unit: str = setting("character", "what the model reads and writes: character or byte", one_of("character", "byte"))
     min_count: int = setting(1, "rarer characters become the unknown character", whole(1))
     normalize_newlines: bool = setting(False, "turn CRLF and CR into LF")
     normalize_unicode: bool = setting(False, "apply Unicode NFC")
+    drop_repeated_lines: Optional[int] = setting(
+        None, "leave out lines that occur more often than this, such as notices of a site", whole(1)
+    )
     validation_fraction: float = setting(
         0.1, "the last part of the text, held out",
         number(lambda value: 0 < value < 1, "above 0 and below 1"),
@@ -251,6 +258,9 @@ def parse_config(container: Mapping[str, Any]) -> TrainConfig:
             "chargen counts the characters of the corpus itself; leave it out")  # fmt: skip
     require("corpus.normalize_unicode", config.corpus.normalize_unicode,
             not config.corpus.normalize_unicode or config.corpus.unit == "character",
+            "needs corpus.unit=character")  # fmt: skip
+    require("corpus.drop_repeated_lines", config.corpus.drop_repeated_lines,
+            config.corpus.drop_repeated_lines is None or config.corpus.unit == "character",
             "needs corpus.unit=character")  # fmt: skip
     check_trainer(config.trainer)
     return config

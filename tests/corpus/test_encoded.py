@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from support.corpora import articles_of, load_text
 from support.hosts import Host
+from support.languages import SIMPLIFIED, TRADITIONAL
 
 from chargen import native
 from chargen.config import CorpusConfig
@@ -162,7 +163,7 @@ def test_encoded_files_are_the_same_with_and_without_kernels(
     """And they hold the text, wherever in a character a block ends."""
     unit = settings.get("unit", "character")
     for block_size in (3, 4, 5, 1000):
-        monkeypatch.setattr("chargen.corpus.reader.BLOCK_SIZE", block_size)
+        monkeypatch.setattr("chargen.corpus.decoding.BLOCK_SIZE", block_size)
         folder = tmp_path / str(block_size)
         folder.mkdir()
         for number, content in enumerate([*TEXTS, b""]):
@@ -233,6 +234,113 @@ load_corpus(CorpusConfig(name="plays", path="a.txt"), Path("cache"))
     shown = os.read(ours, 1 << 16).decode()
     os.close(ours)
     assert "encoding plays" in shown
+
+
+# ------------------------------------------------------------------------------- encodings
+
+
+MIXED = (
+    ("a.txt", "big5", TRADITIONAL), ("b.txt", "gb18030", SIMPLIFIED), ("c.txt", "latin-1", "Le garçon était étonné.\n"),
+    ("d.txt", "utf-8", TRADITIONAL), ("e.txt", "utf-16", SIMPLIFIED),
+)  # fmt: skip
+
+
+def write_mixed(folder: Path) -> None:
+    """Write files in five encodings."""
+    folder.mkdir()
+    for name, encoding, text in MIXED:
+        (folder / name).write_bytes(text.encode(encoding))
+
+
+@pytest.mark.parametrize("block_size", [1 << 20, 5])
+def test_each_file_of_a_folder_is_read_in_its_own_encoding(
+    block_size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("chargen.corpus.decoding.BLOCK_SIZE", block_size)
+    write_mixed(tmp_path / "t")
+    corpus = load_text(tmp_path / "t", tmp_path)
+    assert articles_of(corpus) == [text for _, _, text in MIXED]
+    assert corpus.encodings == ("big5", "gb18030", "cp1252", "utf-8", "utf-16")
+    assert "big5: a.txt" in corpus.note
+    again = load_text(tmp_path / "t", tmp_path)  # from the encoded folder
+    assert (again.encodings, again.note) == (corpus.encodings, corpus.note)
+    assert len(list((tmp_path / "cache" / "encoded").iterdir())) == 1
+
+
+def test_a_known_encoding_is_not_searched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run continues with the encodings that it began with, wherever its text is, also from its ids alone."""
+    write_mixed(tmp_path / "t")
+    corpus = load_text(tmp_path / "t", tmp_path)
+    monkeypatch.setattr("chargen.corpus.text_files.detect_encodings", lambda *_: pytest.fail("searched"))
+    config = CorpusConfig(name="text", path=str(tmp_path / "t"), validation_fraction=0.3)
+    known = {"expected_sha256": corpus.sha256, "encodings": corpus.encodings}
+    assert articles_of(load_corpus(config, tmp_path / "new", **known)) == [text for _, _, text in MIXED]
+    for file in (tmp_path / "t").iterdir():
+        file.unlink()
+    for encodings in (corpus.encodings, ()):
+        stored = load_stored_corpus(config, tmp_path / "new", corpus.sha256, encodings)
+        assert stored is not None
+        assert articles_of(stored) == [text for _, _, text in MIXED]
+
+
+def test_one_encoding_for_all_files_has_the_folder_of_that_encoding(tmp_path: Path) -> None:
+    (tmp_path / "t").mkdir()
+    for name in "ab":
+        (tmp_path / "t" / name).with_suffix(".txt").write_bytes((SIMPLIFIED + name).encode("gb18030"))
+    for encoding in ("auto", "gb18030"):
+        assert articles_of(load_text(tmp_path / "t", tmp_path, encoding=encoding))[1] == SIMPLIFIED + "b"
+    assert len(list((tmp_path / "cache" / "encoded").iterdir())) == 1
+
+
+@pytest.mark.parametrize(("errors", "mark"), [("replace", "\ufffd"), ("skip", "")])
+@pytest.mark.parametrize("block_size", [1 << 20, 3])
+def test_bytes_that_do_not_fit_are_replaced_or_skipped(
+    errors: str, mark: str, block_size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("chargen.corpus.decoding.BLOCK_SIZE", block_size)
+    good, file = TRADITIONAL * 2, tmp_path / "a.txt"
+    data = good.encode()
+    file.write_bytes(data[:30] + b"\xff\xfe" + data[30:60] + b"\xe5" + data[60:])
+    with pytest.raises(TextError, match=r"a\.txt is not utf-8 at byte 30: .*corpus\.errors=replace"):
+        load_text(file, tmp_path)
+    corpus = load_text(file, tmp_path, errors=errors)
+    assert articles_of(corpus) == [good[:10] + 2 * mark + good[10:20] + mark + good[20:]]
+    assert "3 bytes that do not fit the encoding, first at byte 30 of" in corpus.note
+    assert load_text(file, tmp_path, errors=errors).note == corpus.note
+
+
+def test_repeated_lines_are_dropped_on_request(tmp_path: Path) -> None:
+    """A line counts over all articles."""
+    (tmp_path / "t").mkdir()
+    for number in range(4):
+        text = f"　第{number}章\n（求推薦票，求收藏！）\n山雨欲來\n\n"
+        (tmp_path / "t" / f"{number}.txt").write_text(text, encoding="utf-8")
+    (tmp_path / "t" / "4.txt").write_text("尾聲　（求推薦票，求收藏！）\n", encoding="utf-8")
+    dropped = articles_of(load_text(tmp_path / "t", tmp_path, drop_repeated_lines=3))
+    assert dropped == [*(f"　第{number}章\n\n" for number in range(4)), "尾聲　（求推薦票，求收藏！）\n"]
+    kept = articles_of(load_text(tmp_path / "t", tmp_path, drop_repeated_lines=4))
+    assert kept == articles_of(load_text(tmp_path / "t", tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("content", "settings", "note"),
+    [
+        (TRADITIONAL.encode("big5"), {"encoding": "gb18030", "errors": "skip"}, "reads better as big5"),
+        (TRADITIONAL.encode(), {"encoding": "latin-1"}, "reads better as utf-8"),
+        (("déjà vu, café crème\n" * 9).encode().decode("latin-1").encode(), {}, "UTF-8 that was read as cp1252"),
+        ("ab\ufffdc\n".encode() * 20, {}, "U+FFFD occurs 20 times"),
+        (b"to be\r\nor not to be\r\n", {}, "lines end with CRLF, and samples too"),
+        ("是\n".encode("gb18030") * 2, {}, "too short to be sure of the encoding: a.txt"),
+        (TRADITIONAL.encode(), {}, ""),
+        (b"to be\r\nor not to be\r\n", {"normalize_newlines": True}, ""),
+    ],
+)
+def test_what_looks_wrong_is_noted(content: bytes, settings: dict[str, Any], note: str, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(content)
+    for _ in range(2):
+        found = load_text(tmp_path / "a.txt", tmp_path, **settings).note
+        assert note in found
+        assert bool(found) == bool(note)
 
 
 # ------------------------------------------------------------------------------- encoded folders
@@ -328,7 +436,7 @@ def test_text_that_changes_while_it_is_read_leaves_no_manifest(tmp_path: Path, m
         file.write_text("and after")
         return read_articles(file, *rest)
 
-    monkeypatch.setattr("chargen.corpus.encoded.read_articles", read)
+    monkeypatch.setattr("chargen.corpus.text_files.read_articles", read)
     with pytest.raises(TextError, match="changed while it was read"):
         load_text(text, tmp_path)
     assert not list(tmp_path.rglob("manifest.json"))
@@ -437,7 +545,7 @@ def test_the_language_reference_of_another_python_is_known(tmp_path: Path, monke
     config = CorpusConfig(name="python_reference")
     before = load_corpus(config, tmp_path)
     assert load_stored_corpus(config, tmp_path, before.sha256) is None
-    monkeypatch.setattr("chargen.corpus.encoded.python_reference", lambda: ["other topics"])
+    monkeypatch.setattr("chargen.corpus.text_files.python_reference", lambda: ["other topics"])
     with pytest.raises(TextError, match="has changed since the run, or is another one"):
         load_corpus(config, tmp_path, expected_sha256=before.sha256)
     found = load_stored_corpus(config, tmp_path, before.sha256)

@@ -24,7 +24,7 @@ def read(file: Path, **cleaning: Any) -> list[str]:
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Read three bytes at a time, so that a block ends at every kind of place."""
-    monkeypatch.setattr("chargen.corpus.reader.BLOCK_SIZE", 3)
+    monkeypatch.setattr("chargen.corpus.decoding.BLOCK_SIZE", 3)
 
 
 # ------------------------------------------------------------------------------- decoding
@@ -77,7 +77,7 @@ def test_reads_what_python_decodes_and_reports_the_byte_where_python_fails(
     file.write_bytes(content)
     mark_size = 3 if content.startswith(b"\xef\xbb\xbf") else 0
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("chargen.corpus.reader.BLOCK_SIZE", block_size)
+        patch.setattr("chargen.corpus.decoding.BLOCK_SIZE", block_size)
         if content.startswith((b"\xff\xfe", b"\xfe\xff")):
             with pytest.raises(TextError, match="UTF-16 byte order mark"):
                 read(file)

@@ -31,7 +31,7 @@ def test_profile_equals_counts_of_the_whole_text(
     file = tmp_path_factory.mktemp("profile") / "a.txt"
     file.write_bytes(text.encode())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("chargen.corpus.reader.BLOCK_SIZE", block_size)
+        patch.setattr("chargen.corpus.decoding.BLOCK_SIZE", block_size)
         profile = profile_text([file])
     counts, lines = Counter(text), lines_of(text)
     assert profile.num_characters == len(text)
@@ -77,9 +77,10 @@ def test_byte_order_mark_and_decomposed_accents_are_noticed(tmp_path: Path) -> N
 def test_message_names_the_encoding_that_fits(tmp_path: Path, encoding: str, text: str) -> None:
     (tmp_path / "a.txt").write_bytes(text.encode(encoding))
     with pytest.raises(TextError, match=r"corpus\.encoding=") as caught:
-        profile_text([tmp_path / "a.txt"])
+        profile_text([tmp_path / "a.txt"], "utf-8")
     named = str(caught.value).rsplit("corpus.encoding=", 1)[1]
     assert (tmp_path / "a.txt").read_text(encoding=named) == text
+    assert profile_text([tmp_path / "a.txt"]).num_characters == len(text)
 
 
 def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
@@ -89,11 +90,11 @@ def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
         profile_text([tmp_path / "missing.txt"], "klingon")
 
 
-def test_every_byte_is_reported_twice(tmp_path: Path) -> None:
+def test_every_byte_is_reported_three_times(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("ab\n" * 1000)
     reported: list[int] = []
     profile_text([tmp_path / "a.txt"], advance=reported.append)
-    assert sum(reported) == 6000
+    assert sum(reported) == 9000
 
 
 def test_doctor_command(

@@ -21,7 +21,7 @@ SHOWN_SYMBOLS = 10
 
 def doctor(
     texts: Annotated[list[str], typer.Argument(metavar="TEXT...", help="Files, a folder or a 'glob', as for train.")],
-    encoding: Annotated[str, typer.Option(help="The encoding of the files.")] = "utf-8",
+    encoding: Annotated[str, typer.Option(help="The encoding of the files; auto: find that of each file.")] = "auto",
 ) -> None:
     """Examine a text before training: what it contains, what looks wrong, and what each size of model costs."""
     from rich.progress import Progress
@@ -32,11 +32,13 @@ def doctor(
     files = find_files(texts)
     out = console()
     with Progress(console=out, transient=True, disable=not out.is_terminal) as progress:
-        task = progress.add_task("reading", total=2 * sum(file.stat().st_size for file in files))
+        task = progress.add_task("reading", total=3 * sum(file.stat().st_size for file in files))
         profile = profile_text(files, encoding, lambda num_bytes: progress.advance(task, num_bytes))
     if not profile.num_characters:
         raise TextError(f"{' '.join(texts)}: there is no text in it")
-    _print_profile(out, profile, f"{_several(len(files), 'file')}, {profile.num_bytes:,} bytes, {encoding}")
+    _print_profile(out, profile, f"{_several(len(files), 'file')}, {profile.num_bytes:,} bytes")
+    for note in profile.notes:
+        out.print(f"  {note}")
     _print_sizes(out, profile.num_symbols + 2, int(0.9 * profile.num_characters))
 
 

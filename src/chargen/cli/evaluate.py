@@ -46,7 +46,7 @@ def evaluate(
             help="Score this text instead of the held-out part of the run's own; - for standard input.",
         ),
     ] = None,
-    encoding: Annotated[str, typer.Option(help="The encoding of that text.")] = "utf-8",
+    encoding: Annotated[str, typer.Option(help="The encoding of that text; auto: find it.")] = "auto",
     dynamic: Annotated[
         bool, typer.Option("--dynamic", help="Also let the model adapt to the text while it reads it: protocol C.")
     ] = False,

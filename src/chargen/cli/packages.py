@@ -12,7 +12,7 @@ from traceback import walk_tb
 MODULES = {
     **{name: name for name in ("torch", "lightning", "omegaconf", "numpy", "tokenizers", "safetensors", "typer")},
     **{name: name for name in ("rich", "filelock", "matplotlib", "tensorboard", "wandb", "mlflow")},
-    **{"hydra": "hydra-core", "yaml": "pyyaml", "charset_normalizer": "charset-normalizer"},
+    **{"hydra": "hydra-core", "yaml": "pyyaml"},
 }
 """The name of the package by the name of its module, for all that chargen imports."""
 

@@ -31,6 +31,7 @@ def corpus_of(model: ModelFile, needed_by: str = "") -> Corpus:
     """
     from chargen.config import parse_config
     from chargen.corpus.encoded import load_corpus, load_stored_corpus
+    from chargen.corpus.encodings import from_run_lengths
 
     instead = f"leave out {needed_by}" if needed_by else "score a text with --text FILE"
     if model.metadata.get("config") is None:
@@ -39,12 +40,13 @@ def corpus_of(model: ModelFile, needed_by: str = "") -> Corpus:
         config = with_known_data_dir(parse_config(model.metadata["config"]))
         require_known_download(config)
         data_dir, digest = Path(config.data_dir), str(model.corpus_sha256)
-        corpus = load_stored_corpus(config.corpus, data_dir, digest)
-        corpus = corpus or load_corpus(config.corpus, data_dir, expected_sha256=digest)
+        encodings = from_run_lengths(model.metadata["corpus"].get("encodings"))
+        corpus = load_stored_corpus(config.corpus, data_dir, digest, encodings)
+        corpus = corpus or load_corpus(config.corpus, data_dir, expected_sha256=digest, encodings=encodings)
         if corpus.tokenizer.vocab_size != model.config.vocab_size:
             raise FileError(f"the model does not know the symbols of corpus {corpus.name}")
-        if corpus.note:
-            warn(corpus.note)
+        for note in corpus.note.splitlines():
+            warn(note)
         return corpus
     except UserError as error:
         moved = "if the text lies elsewhere now, link it there (ln -s); " if isinstance(error, TextError) else ""

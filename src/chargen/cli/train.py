@@ -230,16 +230,18 @@ def train_run(config: TrainConfig, program: str, resumed: ResumedRun | None, *, 
 def _load_corpus(config: TrainConfig, resumed: ResumedRun | None) -> Corpus:
     """Load the text of a run; of one that continues, the text that it has learned from, wherever it lies now."""
     from chargen.corpus.encoded import load_corpus, load_stored_corpus
+    from chargen.corpus.encodings import from_run_lengths
 
     data_dir = Path(config.data_dir)
     if resumed is None:
         return load_corpus(config.corpus, data_dir)
     digest = resumed.checkpoint.corpus_sha256
+    encodings = from_run_lengths(resumed.checkpoint.metadata["corpus"].get("encodings"))
     if resumed.has_new_text:
-        return load_corpus(config.corpus, data_dir, expected_sha256=digest)
+        return load_corpus(config.corpus, data_dir, expected_sha256=digest, encodings=encodings)
     try:
-        stored = load_stored_corpus(config.corpus, data_dir, digest)
-        return stored or load_corpus(config.corpus, data_dir, expected_sha256=digest)
+        stored = load_stored_corpus(config.corpus, data_dir, digest, encodings)
+        return stored or load_corpus(config.corpus, data_dir, expected_sha256=digest, encodings=encodings)
     except TextError as error:
         raise TextError(f"{error}; if the text lies elsewhere now, write corpus.path=FILE") from None
 

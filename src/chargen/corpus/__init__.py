@@ -2,7 +2,12 @@
 
 - `files`: find the files of a text: a file, a folder, a glob.
 - `sources`: download a text.
-- `reader`: decode and clean the articles of a file.
+- `text_files`: the files of a text: their digest, their encodings and their articles.
+- `reader`: read the articles of a file, and clean them.
+- `decoding`: decode the bytes of a file.
+- `encodings`: find the encoding of a file.
+- `languages`: the characters of languages.
+- `repeated_lines`: leave out lines that a text repeats often.
 - `code_points`: decode UTF-8, count symbols and look up their ids.
 - `tokenizer`: symbols to ids and back.
 - `split`: where a corpus is cut in two.

@@ -6,19 +6,18 @@ once to count its symbols and once to encode them; neither the text nor its ids 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sys
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 
 from chargen.config import CorpusConfig
-from chargen.corpus.code_points import NUM_CODE_POINTS, code_points_of, count_code_points
+from chargen.corpus.code_points import NUM_CODE_POINTS, count_code_points
 from chargen.corpus.encoded_folder import (
     ENCODED,
     NAME_LENGTH,
@@ -28,15 +27,16 @@ from chargen.corpus.encoded_folder import (
     key_of,
     load_encoded,
 )
+from chargen.corpus.encodings import AUTO
 from chargen.corpus.files import find_files, find_text
 from chargen.corpus.progress import Advance, byte_progress
-from chargen.corpus.reader import Article, Cleaning, read_articles
-from chargen.corpus.sources import fetch, is_downloaded, python_reference, reading
+from chargen.corpus.reader import Article, Cleaning, Findings
+from chargen.corpus.sources import fetch, is_downloaded
 from chargen.corpus.split import BLOCK_IDS, num_train
+from chargen.corpus.text_files import TextFiles
 from chargen.corpus.tokenizer import END_ID, Tokenizer, Unit
 from chargen.errors import ConfigError, TextError
 from chargen.storage.atomic import atomic_write, write_text
-from chargen.storage.checksum import sha256_of
 from chargen.storage.locks import folder_lock
 
 PYTHON_REFERENCE = "python_reference"
@@ -54,7 +54,9 @@ class Corpus:
         sha256: digest of the text's bytes; for a single file, the SHA-256 of that file.
         num_articles: the number of articles.
         num_train: the number of ids for training, from the first one on. The rest is held out.
-        note: what the user should know about where the text was found; "" if there is nothing to say.
+        note: what the user should know about where the text was found and how it was read, in lines; "" if there is
+            nothing to say.
+        encodings: the encoding of each file.
     """
 
     name: str
@@ -64,6 +66,7 @@ class Corpus:
     num_articles: int
     num_train: int
     note: str = ""
+    encodings: tuple[str, ...] = ()
 
     @property
     def train(self) -> np.ndarray:
@@ -88,13 +91,20 @@ class Corpus:
         return newline or int(np.bincount(self.train[:BLOCK_IDS]).argmax())
 
 
-def load_corpus(config: CorpusConfig, data_dir: Path, *, expected_sha256: str | None = None) -> Corpus:
+def load_corpus(
+    config: CorpusConfig,
+    data_dir: Path,
+    *,
+    expected_sha256: str | None = None,
+    encodings: Sequence[str] = (),
+) -> Corpus:
     """Find the text of a corpus, encode it unless that was done before, and map its ids into memory.
 
     Args:
         config: the text, how to clean it, and where to split it.
         data_dir: the folder of downloads and encoded corpora.
         expected_sha256: digest of the text that a run has learned from. A text with another digest is not encoded.
+        encodings: the encoding of each file, if they are known; for `corpus.encoding=auto`.
 
     Raises:
         ConfigError: a setting of the corpus is missing, unknown, or does not fit its text.
@@ -103,10 +113,12 @@ def load_corpus(config: CorpusConfig, data_dir: Path, *, expected_sha256: str | 
     cleaning = _cleaning_of(config)
     source = _source_of(config, data_dir)
     stamps = source.stamps()
+    # Every byte is read for the digest, to count and to encode; and to find encodings, and to count lines.
+    num_readings = 3 + (cleaning.encoding == AUTO) + (cleaning.drop_repeated_lines is not None)
     with byte_progress(f"encoding {config.name}", sum(size for size, _ in stamps)) as advance_bar:
 
         def advance(num_bytes: int) -> None:
-            advance_bar(num_bytes / 3)  # every byte is read three times: for the digest, to count and to encode
+            advance_bar(num_bytes / num_readings)
 
         digest = source.sha256(advance)
         if expected_sha256 not in (None, digest):
@@ -114,35 +126,49 @@ def load_corpus(config: CorpusConfig, data_dir: Path, *, expected_sha256: str | 
                 f"the text of corpus {config.name} has changed since the run, or is another one"
                 f"{f' ({config.path})' if isinstance(config.path, str) else ''}: start a new run"
             )
-        text = described(digest, source.suffixes(), cleaning)
-        key = key_of(text, config.min_count)
-        folder = data_dir / ENCODED / key[:NAME_LENGTH]
+
+        def key_and_folder(names: Sequence[str]) -> tuple[str, Path]:
+            key = key_of(described(digest, source.suffixes(), cleaning, names), config.min_count)
+            return key, data_dir / ENCODED / key[:NAME_LENGTH]
+
+        num_files = len(stamps)
+        if cleaning.encoding == AUTO and len(encodings) != num_files:  # UTF-8 first: no file is read to find it
+            encodings = ("utf-8",) * num_files
+            key, folder = key_and_folder(encodings)
+            if load_encoded(folder, key) is None:
+                encodings = ()
+        source = replace(source, encodings=tuple(encodings)) if encodings else source.with_encodings(cleaning, advance)
+        key, folder = key_and_folder(source.encodings)
         encoded = load_encoded(folder, key)
         if encoded is None:
             with folder_lock(folder, wait=True, say=lambda text: print(f"chargen: {text}", file=sys.stderr)):
                 encoded = load_encoded(folder, key)  # another process may have written it in the meantime
                 if encoded is None:
                     (folder / "manifest.json").unlink(missing_ok=True)
-                    sizes = _write_ids(lambda: source.articles(cleaning, advance), folder, config)
+                    sizes = _write_ids(source, cleaning, folder, config, advance)
                     if not source.has(stamps):
                         raise TextError(f"the text of corpus {config.name} changed while it was read: try again")
+                    text = described(digest, source.suffixes(), cleaning, source.encodings)
                     manifest = {"key": key, "name": config.name, "sha256": digest, **text, **sizes}
                     if source.download is not None:
                         manifest["download"] = source.download
                     write_text(folder / "manifest.json", json.dumps(manifest, indent=2, ensure_ascii=False))
                     encoded = load_encoded(folder, key)
             assert encoded is not None, f"{folder} was written and cannot be read"
-    note = source.note if expected_sha256 is None else ""  # the same text as before needs no words
-    return _corpus(config, encoded, digest, note)
+    notes = (*source.notes, *encoded.notes) if expected_sha256 is None else ()  # a run has said them once
+    return replace(_corpus(config, encoded, digest, "\n".join(notes)), encodings=source.encodings)
 
 
-def load_stored_corpus(config: CorpusConfig, data_dir: Path, sha256: str) -> Corpus | None:
+def load_stored_corpus(
+    config: CorpusConfig, data_dir: Path, sha256: str, encodings: Sequence[str] = ()
+) -> Corpus | None:
     """Map the ids of a text that is not where it was, but was encoded before.
 
     Args:
         config: the text, how it was cleaned, and where it was split.
         data_dir: the folder of downloads and encoded corpora.
         sha256: digest of the text.
+        encodings: the encoding of each file, if they are known.
 
     Returns:
         None if there is a text where it was, whether or not it is the same, or if its ids are not in `data_dir`.
@@ -151,17 +177,24 @@ def load_stored_corpus(config: CorpusConfig, data_dir: Path, sha256: str) -> Cor
         ConfigError: a setting of the corpus is unknown.
     """
     problem = _absence(config, data_dir, sha256)
-    encoded = find_encoded(data_dir, sha256, _cleaning_of(config), config.min_count) if problem else None
-    return _corpus(config, encoded, sha256, f"{problem}; its ids are in {data_dir}") if encoded is not None else None
+    cleaning = _cleaning_of(config)
+    encoded = find_encoded(data_dir, sha256, cleaning, config.min_count, encodings) if problem else None
+    if encoded is None:
+        return None
+    corpus = _corpus(config, encoded, sha256, f"{problem}; its ids are in {data_dir}")
+    return replace(corpus, encodings=tuple(encodings))
 
 
 def _cleaning_of(config: CorpusConfig) -> Cleaning:
     unit = cast(Unit, config.unit)
-    return Cleaning(config.encoding, unit, config.normalize_newlines, config.normalize_unicode)
+    return Cleaning(
+        config.encoding, unit, config.normalize_newlines, config.normalize_unicode, config.errors,
+        config.drop_repeated_lines,
+    )  # fmt: skip
 
 
 def _corpus(config: CorpusConfig, encoded: EncodedText, digest: str, note: str) -> Corpus:
-    ids, tokenizer, num_articles = encoded
+    ids, tokenizer, num_articles, _ = encoded
     return Corpus(config.name, ids, tokenizer, digest, num_articles, num_train(ids, config), note)
 
 
@@ -182,81 +215,29 @@ def encode_file(path: str, tokenizer: Tokenizer, cleaning: Cleaning) -> np.ndarr
     """
     if cleaning.unit != tokenizer.unit:
         raise ValueError(f"cleaning.unit is {cleaning.unit}, but the tokenizer's unit is {tokenizer.unit}")
-    with closing(_Source(find_files(path)).articles(cleaning)) as articles:
+    text = TextFiles(tuple(find_files(path))).with_encodings(cleaning)
+    lines = text.count_lines(cleaning) if cleaning.drop_repeated_lines is not None else None
+    with closing(text.articles(cleaning, findings=Findings(lines))) as articles:
         pieces = list(_encode(articles, tokenizer))
     return np.concatenate(pieces) if pieces else np.empty(0, dtype=tokenizer.dtype)
 
 
-# ------------------------------------------------------------------------------- source
+# ------------------------------------------------------------------------------- where the text is
 
 
-@dataclass(frozen=True)
-class _Source:
-    """The text of a corpus.
-
-    Attributes:
-        files: its files; None for the Python language reference.
-        download: the name of the download that they come from; None for files of the user.
-        note: what the user should know about them; "" if there is nothing to say.
-    """
-
-    files: Sequence[Path] | None
-    download: str | None = None
-    note: str = ""
-
-    def stamps(self) -> list[tuple[int, int]]:
-        """Return size and modification time of each file."""
-        stamps = []
-        for file in self.files or ():
-            with reading(file):
-                status = file.stat()
-            stamps.append((status.st_size, status.st_mtime_ns))
-        return stamps
-
-    def has(self, stamps: list[tuple[int, int]]) -> bool:
-        """Tell whether the files are unchanged since `stamps` was returned."""
-        try:
-            return self.stamps() == stamps
-        except TextError:
-            return False
-
-    def sha256(self, advance: Advance) -> str:
-        """Return the digest of the text: that of its only file, or of the list of digests of several files."""
-        if self.files is None:
-            return hashlib.sha256("\0".join(python_reference()).encode()).hexdigest()
-        digests = []
-        for file in self.files:
-            with reading(file):
-                digests.append(sha256_of(file, advance))
-        return digests[0] if len(digests) == 1 else hashlib.sha256("\n".join(digests).encode()).hexdigest()
-
-    def suffixes(self) -> list[str]:
-        """Return the last two suffixes of each file: they decide how it is read."""
-        return ["".join(file.suffixes[-2:]) for file in self.files or ()]
-
-    def articles(self, cleaning: Cleaning, advance: Advance = lambda _: None) -> Generator[Article, None, None]:
-        """Yield the articles, as `read_articles` does."""
-        if self.files is None:
-            for text in python_reference():
-                yield [code_points_of(text if cleaning.unit == "character" else text.encode())]
-        else:
-            for file in self.files:
-                yield from read_articles(file, cleaning, advance)
-
-
-def _source_of(config: CorpusConfig, data_dir: Path) -> _Source:
+def _source_of(config: CorpusConfig, data_dir: Path) -> TextFiles:
     """Find the text of a corpus, and fetch it if necessary."""
     if config.url is not None:
         if config.file is None or config.size is None or config.sha256 is None:
             raise ConfigError(f"corpus.url={config.url}: set corpus.file, corpus.size and corpus.sha256 too")
         file = fetch(config.url, data_dir / config.file, config.size, config.sha256)
-        return _Source([file], config.file)
+        return TextFiles((file,), config.file)
     if config.path is not None:
         found = find_text(config.path)
-        return _Source(found.files, note=f"left out: {found.left_out}" if found.left_out else "")
+        return TextFiles(tuple(found.files), notes=(f"left out: {found.left_out}",) if found.left_out else ())
     if config.name != PYTHON_REFERENCE:
         raise ConfigError(f"corpus={config.name} needs a text: corpus.path=FILE, FOLDER or 'GLOB'")
-    return _Source(None)
+    return TextFiles(None)
 
 
 def _absence(config: CorpusConfig, data_dir: Path, sha256: str) -> str:
@@ -270,7 +251,7 @@ def _absence(config: CorpusConfig, data_dir: Path, sha256: str) -> str:
         except TextError as error:
             return str(error)
         return ""
-    is_same = config.name != PYTHON_REFERENCE or _Source(None).sha256(lambda _: None) == sha256
+    is_same = config.name != PYTHON_REFERENCE or TextFiles(None).sha256() == sha256
     return "" if is_same else "the Python language reference of this Python is another one"
 
 
@@ -278,11 +259,13 @@ def _absence(config: CorpusConfig, data_dir: Path, sha256: str) -> str:
 
 
 def _write_ids(
-    articles: Callable[[], Generator[Article, None, None]], folder: Path, config: CorpusConfig
+    source: TextFiles, cleaning: Cleaning, folder: Path, config: CorpusConfig, advance: Advance
 ) -> dict[str, Any]:
     """Read the articles twice and write `ids.bin` and `tokenizer.json`. Return what the manifest says about the ids."""
+    lines = source.count_lines(cleaning, advance) if cleaning.drop_repeated_lines is not None else None
+    findings = Findings(lines)
     counts = np.zeros(NUM_CODE_POINTS, dtype=np.int64)
-    with closing(articles()) as opened:
+    with closing(source.articles(cleaning, advance, findings)) as opened:
         for symbols in (piece for article in opened for piece in article):
             count_code_points(symbols, counts)
     if not counts.any():
@@ -294,13 +277,29 @@ def _write_ids(
             f"{counts.max()} times"
         )
     num_ids, num_articles = 0, 1
-    with atomic_write(folder / "ids.bin") as temporary, open(temporary, "wb") as stream, closing(articles()) as opened:
+    articles = source.articles(cleaning, advance, Findings(lines))
+    with atomic_write(folder / "ids.bin") as temporary, open(temporary, "wb") as stream, closing(articles) as opened:
         for ids in _encode(opened, tokenizer):
             stream.write(ids.data)
             num_ids += len(ids)
             num_articles += int(ids[0] == END_ID)  # no symbol of a text has this id
     write_text(folder / "tokenizer.json", tokenizer.to_json())
-    return {"dtype": tokenizer.dtype.name, "num_ids": num_ids, "num_articles": num_articles}
+    sizes: dict[str, Any] = {"dtype": tokenizer.dtype.name, "num_ids": num_ids, "num_articles": num_articles}
+    notes = [*source.misread(cleaning), *_notes(counts, findings, config)]
+    return {**sizes, "notes": notes} if notes else sizes
+
+
+def _notes(counts: np.ndarray, findings: Findings, config: CorpusConfig) -> list[str]:
+    """Return what the user should know about how a text was read."""
+    notes = []
+    if findings.damage.num_bytes:
+        notes.append(findings.damage.note(config.errors))
+    if config.unit == "character":
+        if counts[ord("\r")] and counts[ord("\n")]:
+            notes.append("lines end with CRLF, and samples too; corpus.normalize_newlines=true turns it into LF")
+        if config.errors != "replace" and counts[0xFFFD]:
+            notes.append(f"U+FFFD occurs {counts[0xFFFD]:,} times: the text was decoded wrongly before it was saved")
+    return notes
 
 
 def _encode(articles: Iterable[Article], tokenizer: Tokenizer) -> Iterator[np.ndarray]:

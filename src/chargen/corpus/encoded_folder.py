@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from chargen.corpus.encodings import AUTO
 from chargen.corpus.reader import Cleaning
 from chargen.corpus.tokenizer import Tokenizer
 
@@ -34,16 +35,26 @@ class EncodedText(NamedTuple):
         ids: (N,) unsigned integers on disk, mapped into memory.
         tokenizer: the tokenizer of these ids.
         num_articles: the number of articles.
+        notes: what the user should know about how the text was read.
     """
 
     ids: np.memmap
     tokenizer: Tokenizer
     num_articles: int
+    notes: tuple[str, ...] = ()
 
 
-def described(sha256: str, suffixes: list[str], cleaning: Cleaning) -> dict[str, Any]:
-    """Return what decides which ids a text has, apart from `min_count`."""
-    return {"version": FORMAT_VERSION, "text": sha256, "kinds": suffixes, **asdict(cleaning)}
+def described(sha256: str, suffixes: list[str], cleaning: Cleaning, encodings: Sequence[str] = ()) -> dict[str, Any]:
+    """Return what decides which ids a text has, apart from `min_count`.
+
+    Args:
+        sha256: digest of the text.
+        suffixes: of its files.
+        cleaning: how it is cleaned.
+        encodings: the encoding of each file; one name stands for files that all have the same.
+    """
+    names = list(encodings) if len(set(encodings)) > 1 else next(iter(encodings), cleaning.encoding)
+    return {"version": FORMAT_VERSION, "text": sha256, "kinds": suffixes, **cleaning.described(), "encoding": names}
 
 
 def key_of(text: dict[str, Any], min_count: int) -> str:
@@ -51,7 +62,9 @@ def key_of(text: dict[str, Any], min_count: int) -> str:
     return hashlib.sha256(json.dumps({**text, "min_count": min_count}).encode()).hexdigest()
 
 
-def find_encoded(data_dir: Path, sha256: str, cleaning: Cleaning, min_count: int) -> EncodedText | None:
+def find_encoded(
+    data_dir: Path, sha256: str, cleaning: Cleaning, min_count: int, encodings: Sequence[str] = ()
+) -> EncodedText | None:
     """Find the ids of a text by its digest, whatever its files were called.
 
     Args:
@@ -59,6 +72,7 @@ def find_encoded(data_dir: Path, sha256: str, cleaning: Cleaning, min_count: int
         sha256: digest of the text.
         cleaning: how it was cleaned.
         min_count: rarer characters are unknown.
+        encodings: the encoding of each file; if they are not known and are to be found, any will do.
 
     Returns:
         None if it was not encoded with these settings.
@@ -67,8 +81,10 @@ def find_encoded(data_dir: Path, sha256: str, cleaning: Cleaning, min_count: int
         try:
             if not manifest.is_file():  # a pipe would block
                 continue
-            suffixes = json.loads(manifest.read_text(encoding="utf-8"))["kinds"]
-            key = key_of(described(sha256, suffixes, cleaning), min_count)
+            stored = json.loads(manifest.read_text(encoding="utf-8"))
+            names = stored["encoding"] if cleaning.encoding == AUTO and not encodings else encodings
+            names = [names] if isinstance(names, str) else names
+            key = key_of(described(sha256, stored["kinds"], cleaning, names), min_count)
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             continue
         if (encoded := load_encoded(manifest.parent, key)) is not None:
@@ -98,4 +114,5 @@ def load_encoded(folder: Path, key: str) -> EncodedText | None:
         ids = np.memmap(folder / "ids.bin", dtype=dtype, mode="r", shape=(num_ids,))
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
-    return EncodedText(ids, tokenizer, num_articles)
+    notes = manifest.get("notes", [])
+    return EncodedText(ids, tokenizer, num_articles, tuple(map(str, notes)) if isinstance(notes, list) else ())

@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 import codecs
-import gzip
 import io
 import json
 import re
 import unicodedata
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from chargen.corpus.code_points import Utf8Decoder, code_points_of
+from chargen.corpus.decoding import Damage, blocks_of, decode, decode_damaged
+from chargen.corpus.encodings import AUTO, detect_encoding
 from chargen.corpus.progress import Advance
-from chargen.corpus.sources import reading
+from chargen.corpus.repeated_lines import LineCounts
 from chargen.corpus.tokenizer import Unit
 from chargen.errors import ConfigError, TextError
-
-BLOCK_SIZE = 1 << 20
-"""Bytes of a file that are read at a time."""
 
 Article = Iterable[np.ndarray]
 """One document in pieces, each (N,) code points or bytes, uint8 or uint32."""
@@ -34,11 +32,15 @@ class Cleaning:
     """How the bytes of a file become symbols.
 
     Attributes:
-        encoding: the encoding of the file, replaced by Python's name for it. A byte order mark is understood.
+        encoding: the encoding of the file, replaced by Python's name for it; or `auto`, to find it from the file. A
+            byte order mark is understood.
         unit: `character` or `byte`. In the byte unit, a UTF-8 file is read byte by byte without decoding; text in
             another encoding or in JSON lines is converted to UTF-8.
         normalize_newlines: convert CRLF and CR to LF.
         normalize_unicode: apply Unicode NFC; ignored in the byte unit.
+        errors: what to do with bytes that do not fit the encoding: `strict` refuses the file, `replace` reads U+FFFD
+            for each of them, `skip` leaves them out.
+        drop_repeated_lines: leave out lines that occur more often than this in the whole text; None for no line.
 
     Raises:
         ConfigError: Python does not know the encoding.
@@ -48,24 +50,48 @@ class Cleaning:
     unit: Unit = "character"
     normalize_newlines: bool = False
     normalize_unicode: bool = False
+    errors: str = "strict"
+    drop_repeated_lines: int | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "encoding", _python_name(self.encoding))
 
+    def described(self) -> dict[str, Any]:
+        """Return the settings that decide on the ids of a text; those of later versions only if they have an effect."""
+        defaults = {"errors": "strict", "drop_repeated_lines": None}
+        return {key: value for key, value in asdict(self).items() if key not in defaults or value != defaults[key]}
+
 
 def _python_name(encoding: str) -> str:
+    if encoding == AUTO:
+        return AUTO
     try:
         name = codecs.lookup(encoding).name
         codecs.getincrementaldecoder(name)
         "".encode(name)
     except (LookupError, TypeError, ValueError):
         raise ConfigError(
-            f"corpus.encoding={encoding}: no such encoding; try utf-8, utf-16, latin-1, gb18030"
+            f"corpus.encoding={encoding}: no such encoding; try auto, utf-8, utf-16, latin-1, gb18030"
         ) from None
     return "utf-8" if name == "utf-8-sig" else name
 
 
-def read_articles(file: Path, cleaning: Cleaning, advance: Advance = lambda _: None) -> Generator[Article, None, None]:
+@dataclass
+class Findings:
+    """What is known about a whole text before its articles are read, and what is found while they are read.
+
+    Attributes:
+        lines: how often each line occurs; None if no line is left out.
+        damage: the bytes that do not fit the encoding.
+    """
+
+    lines: LineCounts | None = None
+    damage: Damage = field(default_factory=Damage)
+
+
+def read_articles(
+    file: Path, cleaning: Cleaning, advance: Advance = lambda _: None, findings: Findings | None = None
+) -> Generator[Article, None, None]:
     """Yield the articles of a file: the `text` of each line of a `.jsonl` file, or all of another file.
 
     Read each article to its end before asking for the next one. The errors are raised while the pieces are read.
@@ -74,71 +100,53 @@ def read_articles(file: Path, cleaning: Cleaning, advance: Advance = lambda _: N
         file: the file; it is unpacked if its name ends with `.gz`.
         cleaning: how to decode and clean it.
         advance: called with the number of bytes of the file that have been read since its last call.
+        findings: about the text that the file is a part of.
 
     Raises:
         TextError: the file cannot be read, is not in that encoding, is binary, or is not made of JSON lines.
     """
-    encoding = cleaning.encoding
-    is_json_lines = file.name.lower().removesuffix(".gz").endswith(".jsonl")
-    is_clean = not (cleaning.normalize_newlines or cleaning.normalize_unicode)
-    text_decoder = codecs.getincrementaldecoder(encoding)("strict")
-    with closing(_blocks(file, advance)) as blocks:
+    findings = findings or Findings()
+    is_json_lines = _is_json_lines(file)
+    if cleaning.encoding == AUTO:
+        cleaning = replace(cleaning, encoding="utf-8" if takes_bytes(file, cleaning) else encoding_of(file))
+    is_clean = not (cleaning.normalize_newlines or cleaning.normalize_unicode or cleaning.drop_repeated_lines)
+    is_utf8, is_strict = cleaning.encoding == "utf-8", cleaning.errors == "strict"
+    with closing(blocks_of(file, advance)) as blocks:
         if is_json_lines:
-            for number, line in enumerate(split_lines(_decode(file, blocks, encoding, text_decoder)), start=1):
+            for number, line in enumerate(split_lines(_decoded(file, blocks, cleaning, findings)), start=1):
                 if line.strip():
-                    yield _clean_text(file, [_text_of_json(file, number, line)], cleaning)
-        elif encoding == "utf-8" and cleaning.unit == "byte":
+                    yield _clean_text(file, [_text_of_json(file, number, line)], cleaning, findings)
+        elif is_utf8 and cleaning.unit == "byte":
             yield _clean_bytes(blocks, cleaning)
-        elif encoding == "utf-8" and is_clean:
-            yield _without_nul(file, _decode(file, blocks, encoding, Utf8Decoder()))
+        elif is_utf8 and is_clean and is_strict:
+            yield _without_nul(file, decode(file, blocks, "utf-8", Utf8Decoder()))
         else:
-            yield _clean_text(file, _decode(file, blocks, encoding, text_decoder), cleaning)
+            yield _clean_text(file, _decoded(file, blocks, cleaning, findings), cleaning, findings)
 
 
-# ------------------------------------------------------------------------------- decoding
+def takes_bytes(file: Path, cleaning: Cleaning) -> bool:
+    """Tell whether the bytes of a file are its symbols, unless another encoding is set."""
+    return cleaning.unit == "byte" and cleaning.encoding in (AUTO, "utf-8") and not _is_json_lines(file)
 
 
-def _blocks(file: Path, advance: Advance) -> Generator[bytes, None, None]:
-    """Yield the bytes of a file, unpacked; `advance` is called with the number of bytes before unpacking."""
-    with reading(file), open(file, "rb") as stored:
-        stream = gzip.GzipFile(fileobj=stored) if file.suffix == ".gz" else stored
-        begin = 0
-        while block := stream.read(BLOCK_SIZE):
-            yield block
-            advance(stored.tell() - begin)
-            begin = stored.tell()
+def _is_json_lines(file: Path) -> bool:
+    return file.name.lower().removesuffix(".gz").endswith(".jsonl")
 
 
-def _decode(file: Path, blocks: Iterable[bytes], encoding: str, decoder: codecs.IncrementalDecoder) -> Iterator[Any]:
-    """Yield what the decoder returns for each block.
-
-    Raises:
-        TextError: the file is not in this encoding; the message says at which byte.
-    """
-    offset = 0  # of the first byte that the decoder has not been given
-    for block in blocks:
-        if offset == 0 and encoding == "utf-8":
-            if block.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-                raise TextError(f"{file} begins with a UTF-16 byte order mark: write corpus.encoding=utf-16")
-            if block.startswith(codecs.BOM_UTF8):
-                block, offset = block[len(codecs.BOM_UTF8) :], len(codecs.BOM_UTF8)
-        pending = len(decoder.getstate()[0])
-        try:
-            yield decoder.decode(block)
-        except UnicodeError as error:
-            raise _wrong_encoding(file, encoding, offset - pending + getattr(error, "start", 0)) from None
-        offset += len(block)
-    try:
-        decoder.decode(b"", final=True)
-    except UnicodeError:
-        raise _wrong_encoding(file, encoding, offset - len(decoder.getstate()[0])) from None
+def encoding_of(file: Path) -> str:
+    """Return the encoding of a file, found from its bytes; `utf-8` if none fits, so that reading it says where."""
+    return detect_encoding(blocks_of(file)).encoding or "utf-8"
 
 
-def _wrong_encoding(file: Path, encoding: str, offset: int) -> TextError:
-    return TextError(
-        f"{file} is not {encoding} at byte {offset:,}: set its encoding, such as corpus.encoding=gb18030 or latin-1; "
-        "if it is not text, set corpus.unit=byte to learn its bytes"
-    )
+def _decoded(file: Path, blocks: Iterable[bytes], cleaning: Cleaning, findings: Findings) -> Iterator[str]:
+    """Yield the text of a file in pieces."""
+    encoding = cleaning.encoding
+    if cleaning.errors != "strict":
+        return decode_damaged(file, blocks, encoding, cleaning.errors, findings.damage)
+    return decode(file, blocks, encoding, codecs.getincrementaldecoder(encoding)("strict"))
+
+
+# ------------------------------------------------------------------------------- JSON lines
 
 
 def split_lines(pieces: Iterable[str]) -> Iterator[str]:
@@ -166,12 +174,14 @@ def _text_of_json(file: Path, number: int, line: str) -> str:
 # ------------------------------------------------------------------------------- cleaning
 
 
-def _clean_text(file: Path, pieces: Iterable[str], cleaning: Cleaning) -> Iterator[np.ndarray]:
+def _clean_text(file: Path, pieces: Iterable[str], cleaning: Cleaning, findings: Findings) -> Iterator[np.ndarray]:
     """Yield the symbols of a text, cleaned as if its pieces were one string."""
     if cleaning.normalize_newlines:
         pieces = normalize_newlines(pieces)
     if cleaning.normalize_unicode and cleaning.unit == "character":
         pieces = normalize_unicode(pieces)
+    if cleaning.drop_repeated_lines is not None and findings.lines is not None:
+        pieces = findings.lines.without_repeated(pieces, cleaning.drop_repeated_lines)
     symbols = (_symbols(file, piece, cleaning) for piece in pieces)
     return _without_nul(file, symbols) if cleaning.unit == "character" else symbols
 

@@ -12,26 +12,24 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from chargen.corpus.code_points import NUM_CODE_POINTS, count_code_points
+from chargen.corpus.encodings import AUTO
 from chargen.corpus.progress import Advance
 from chargen.corpus.reader import Cleaning, read_articles, split_lines
 from chargen.corpus.sources import reading
-from chargen.errors import TextError
+from chargen.corpus.text_files import TextFiles
 
 RARE = 5
 """A symbol with fewer occurrences is reported as rare: too few to learn it from."""
 
 LONG_LINE = 40
 """Characters of a line, at least, for its repetitions to be counted."""
-
-GUESS_BYTES = 1 << 18
-"""Bytes from the beginning of a file by which its encoding is guessed."""
 
 _BYTE_ORDER_MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _LINE_END_NAMES = {"\n": "LF", "\r\n": "CRLF", "\r": "CR"}
@@ -77,6 +75,7 @@ class TextProfile:
         num_long_lines: the number of lines of at least `LONG_LINE` characters.
         num_repeated_lines: the number of long lines that are equal to an earlier one.
         rare: the symbols with fewer than `RARE` occurrences, the rarest first.
+        notes: what was found about encodings.
     """
 
     num_bytes: int = 0
@@ -90,6 +89,7 @@ class TextProfile:
     num_long_lines: int = 0
     num_repeated_lines: int = 0
     rare: list[RareSymbol] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     @property
     def num_characters(self) -> int:
@@ -102,35 +102,37 @@ class TextProfile:
         return int(np.count_nonzero(self.counts))
 
 
-def profile_text(files: Sequence[Path], encoding: str = "utf-8", advance: Advance = lambda _: None) -> TextProfile:
+def profile_text(files: Sequence[Path], encoding: str = AUTO, advance: Advance = lambda _: None) -> TextProfile:
     """Read a text and describe what it contains.
 
     Args:
         files: the files of the text.
-        encoding: their encoding.
-        advance: called with the number of bytes read since its last call; every byte is read twice.
+        encoding: their encoding; `auto` finds that of each file.
+        advance: called with the number of bytes read since its last call; every byte is read three times.
 
     Raises:
         ConfigError: Python does not know the encoding.
         TextError: a file cannot be read. If it is in another encoding, the message names the one that fits.
     """
-    profiler = _Profiler(Cleaning(encoding), advance)
+    cleaning = Cleaning(encoding)
+    text = TextFiles(tuple(files)).with_encodings(cleaning, advance)
+    profiler = _Profiler(text, cleaning, advance)
     for file in files:
-        try:
-            profiler.add(file)
-        except TextError as error:
-            guess = _guess_encoding(file, but=encoding)
-            raise TextError(f"{error}{f'; it reads as {guess}: corpus.encoding={guess}' if guess else ''}") from None
+        profiler.add(file)
     profiler.locate_rare_symbols(files)
+    profiler.profile.notes = [*text.notes, *text.misread(cleaning)]
     return profiler.profile
 
 
 class _Profiler:
     """Build a profile file by file."""
 
-    def __init__(self, cleaning: Cleaning, advance: Advance) -> None:
+    def __init__(self, text: TextFiles, cleaning: Cleaning, advance: Advance) -> None:
         self.profile = TextProfile()
-        self._cleaning = cleaning
+        self._cleanings = {
+            file: replace(cleaning, encoding=encoding)
+            for file, encoding in zip(text.files or (), text.encodings, strict=True)
+        }
         self._advance = advance
         self._articles_seen: set[bytes] = set()
         self._lines_seen: set[bytes] = set()
@@ -158,7 +160,7 @@ class _Profiler:
             self._articles_seen.add(digest.digest())
 
     def _articles(self, file: Path) -> Iterator[Iterable[np.ndarray]]:
-        with closing(read_articles(file, self._cleaning, self._advance)) as articles:
+        with closing(read_articles(file, self._cleanings[file], self._advance)) as articles:
             yield from articles
 
     def _count_pieces(self, pieces: Iterable[np.ndarray], digest: Any) -> Iterator[str]:
@@ -221,17 +223,3 @@ def _first_occurrences(pieces: Iterable[np.ndarray], missing: np.ndarray) -> Ite
             line, column = line + len(line_ends), int(len(code_points) - line_ends[-1])
         else:
             column += len(code_points)
-
-
-def _guess_encoding(file: Path, but: str) -> str | None:
-    """Guess the encoding of a file; None if there is no guess other than `but`, or the file cannot be read."""
-    from charset_normalizer import from_bytes
-
-    if file.suffix == ".gz":
-        return None
-    try:
-        with open(file, "rb") as stream:
-            guess = from_bytes(stream.read(GUESS_BYTES)).best()
-    except OSError:
-        return None
-    return guess.encoding if guess is not None and guess.encoding != codecs.lookup(but).name.replace("-", "_") else None

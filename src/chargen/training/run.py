@@ -19,6 +19,7 @@ from rich.console import Console
 import chargen
 from chargen.config import TrainConfig
 from chargen.corpus.encoded import Corpus
+from chargen.corpus.encodings import run_lengths
 from chargen.durations import format_duration
 from chargen.errors import FileError, TextError, UserError
 from chargen.nn.speed import measure_speed
@@ -194,6 +195,7 @@ def _metadata(config: TrainConfig, corpus: Corpus) -> dict[str, Any]:
             "characters": len(corpus.ids),
             "vocabulary": len(corpus.tokenizer.symbols),
             "articles": corpus.num_articles,
+            "encodings": run_lengths(corpus.encodings),
         },
         "start_id": corpus.start_id,
         "versions": {

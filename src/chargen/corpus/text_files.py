@@ -1,0 +1,148 @@
+"""The files of a text: their digest, their encodings and their articles."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from pathlib import Path
+
+from chargen.corpus.code_points import code_points_of
+from chargen.corpus.decoding import blocks_of
+from chargen.corpus.encodings import AUTO, SAMPLE_SIZE, better_encoding, decoded_twice, detect_encodings
+from chargen.corpus.progress import Advance
+from chargen.corpus.reader import Article, Cleaning, Findings, read_articles, takes_bytes
+from chargen.corpus.repeated_lines import LineCounts
+from chargen.corpus.sources import python_reference, reading
+from chargen.errors import TextError
+from chargen.storage.checksum import sha256_of
+
+NUM_NAMED = 3
+"""How many files a note names."""
+
+NUM_EXAMINED = 50
+"""How many files are examined for text that was decoded wrongly."""
+
+
+@dataclass(frozen=True)
+class TextFiles:
+    """The files of a text.
+
+    Attributes:
+        files: the files; None for the Python language reference.
+        download: the name of the download that they come from; None for files of the user.
+        notes: what the user should know about them.
+        encodings: the encoding of each file; empty as long as they are not known.
+    """
+
+    files: tuple[Path, ...] | None
+    download: str | None = None
+    notes: tuple[str, ...] = ()
+    encodings: tuple[str, ...] = field(default=())
+
+    def stamps(self) -> list[tuple[int, int]]:
+        """Return size and modification time of each file."""
+        stamps = []
+        for file in self.files or ():
+            with reading(file):
+                status = file.stat()
+            stamps.append((status.st_size, status.st_mtime_ns))
+        return stamps
+
+    def has(self, stamps: list[tuple[int, int]]) -> bool:
+        """Tell whether the files are unchanged since `stamps` was returned."""
+        try:
+            return self.stamps() == stamps
+        except TextError:
+            return False
+
+    def sha256(self, advance: Advance = lambda _: None) -> str:
+        """Return the digest of the text: that of its only file, or of the list of digests of several files."""
+        if self.files is None:
+            return hashlib.sha256("\0".join(python_reference()).encode()).hexdigest()
+        digests = []
+        for file in self.files:
+            with reading(file):
+                digests.append(sha256_of(file, advance))
+        return digests[0] if len(digests) == 1 else hashlib.sha256("\n".join(digests).encode()).hexdigest()
+
+    def suffixes(self) -> list[str]:
+        """Return the last two suffixes of each file: they decide how it is read."""
+        return ["".join(file.suffixes[-2:]) for file in self.files or ()]
+
+    # --------------------------------------------------------------------------- encodings
+
+    def with_encodings(self, cleaning: Cleaning, advance: Advance = lambda _: None) -> TextFiles:
+        """Find the encoding of each file, if it is not set, and note what is unusual.
+
+        A file that has none keeps `utf-8`, so that the error of reading it says where it is not.
+        """
+        files = self.files or ()
+        if cleaning.encoding != AUTO:
+            return replace(self, encodings=(cleaning.encoding,) * len(files))
+        texts = [file for file in files if not takes_bytes(file, cleaning)]
+        found = dict(zip(texts, detect_encodings(texts, lambda file: blocks_of(file, advance)), strict=True))
+        encodings = tuple(found[file].encoding or "utf-8" if file in found else "utf-8" for file in files)
+        unsure = [file for file in texts if found[file].encoding and not found[file].certain]
+        notes = self.notes
+        if set(encodings) - {"utf-8"}:
+            notes += (f"encodings: {_by_encoding(files, encodings)}",)
+        if unsure:
+            notes += (f"too short to be sure of the encoding: {_named(unsure)}; corpus.encoding=NAME sets it",)
+        return replace(self, encodings=encodings, notes=notes)
+
+    def misread(self, cleaning: Cleaning) -> tuple[str, ...]:
+        """Return notes about files that look as if they were decoded wrongly."""
+        notes: list[str] = []
+        for file, encoding in islice(zip(self.files or (), self.encodings, strict=True), NUM_EXAMINED):
+            if takes_bytes(file, cleaning):
+                continue
+            with closing(blocks_of(file)) as blocks:
+                sample = next(blocks, b"")[:SAMPLE_SIZE]
+            if better := better_encoding(sample, encoding):
+                notes.append(f"{file} looks wrongly decoded: it reads better as {better}; leave corpus.encoding out")
+            elif wrong := decoded_twice(sample.decode(encoding, "ignore")):
+                notes.append(
+                    f"{file} looks wrongly decoded: it is UTF-8 that was read as {wrong} and saved again; take the "
+                    "text from its source, or repair it (python -m pip install ftfy)"
+                )
+        return tuple(notes[:NUM_NAMED])
+
+    # --------------------------------------------------------------------------- articles
+
+    def articles(
+        self, cleaning: Cleaning, advance: Advance = lambda _: None, findings: Findings | None = None
+    ) -> Generator[Article, None, None]:
+        """Yield the articles, as `read_articles` does."""
+        if self.files is None:
+            for text in python_reference():
+                yield [code_points_of(text if cleaning.unit == "character" else text.encode())]
+            return
+        encodings = self.encodings or (cleaning.encoding,) * len(self.files)
+        for file, encoding in zip(self.files, encodings, strict=True):
+            yield from read_articles(file, replace(cleaning, encoding=encoding), advance, findings)
+
+    def count_lines(self, cleaning: Cleaning, advance: Advance = lambda _: None) -> LineCounts:
+        """Count the lines of all articles."""
+        counts = LineCounts()
+        with closing(self.articles(replace(cleaning, drop_repeated_lines=None), advance)) as articles:
+            for article in articles:
+                counts.add_all(piece.astype("<u4").tobytes().decode("utf-32-le") for piece in article)
+        return counts
+
+
+def _by_encoding(files: Sequence[Path], encodings: Sequence[str]) -> str:
+    """Say which files have which encoding, the rarest encoding first."""
+    groups: dict[str, list[Path]] = {}
+    for file, encoding in zip(files, encodings, strict=True):
+        groups.setdefault(encoding, []).append(file)
+    rarest_first = sorted(groups.items(), key=lambda item: len(item[1]))
+    return "; ".join(f"{name}: {_named(group)}" for name, group in rarest_first)
+
+
+def _named(files: Iterable[Path]) -> str:
+    """Name a few files, or say how many there are."""
+    names = [file.name for file in files]
+    return ", ".join(names) if len(names) <= NUM_NAMED else f"{', '.join(names[:2])} and {len(names) - 2:,} others"
