@@ -69,7 +69,7 @@ install: $(STAMP)  ## create .venv with chargen and the versions of constraints.
 $(STAMP): pyproject.toml constraints.txt setup.py $(NATIVE)
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@echo "installing chargen into .venv (torch is large: a minute or more)"
-	@CHARGEN_KERNELS=off $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e ".[plots,dev]"
+	@CHARGEN_KERNELS=off $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e ".[plots,documents,parquet,dev]"
 	@$(BUILD_KERNELS)
 	@touch $(STAMP)
 

@@ -63,6 +63,10 @@ class CorpusConfig:
         one_of("strict", "replace", "skip"),
     )  # fmt: skip
     unit: str = setting("character", "what the model reads and writes: character or byte", one_of("character", "byte"))
+    field: Optional[str] = setting(
+        "text", "of .csv, .tsv, .parquet and .jsonl files: a column, or a template '{title} {body}'",
+        Bound(lambda value: bool(value.strip()), "the name of a column, or a template of several in braces"),
+    )  # fmt: skip
     min_count: int = setting(1, "rarer characters become the unknown character", whole(1))
     normalize_newlines: bool = setting(False, "turn CRLF and CR into LF")
     normalize_unicode: bool = setting(False, "apply Unicode NFC")

@@ -59,6 +59,14 @@ def test_a_long_ascii_beginning_does_not_hide_what_follows() -> None:
     assert decoded(data, 1000) == data.decode("gb18030")
 
 
+@pytest.mark.parametrize("encoding", ["gb18030", "big5"])
+def test_code_with_a_few_comments_is_decoded(encoding: str) -> None:
+    code = (
+        "int counter = 0;  // 計數器\nwhile (counter < limit) counter += step;\nreturn total; // 回傳總和給使用者\n" * 3
+    )
+    assert decoded(code.encode(encoding)) == code
+
+
 def test_a_few_wrong_bytes_are_damage() -> None:
     data = TRADITIONAL.encode()
     assert detect_encoding([data[:300], b"\xff", data[300:]]) == Detection("utf-8", is_damaged=True)

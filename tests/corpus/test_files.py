@@ -226,6 +226,19 @@ def test_downloads_are_no_training_text(host: type[Host], away: Path) -> None:
     assert [str(file) for file in find_text(".").own] == ["moved/down.txt"]
 
 
+def test_a_folder_without_text_gives_its_documents_or_else_its_tables(tmp_path: Path) -> None:
+    names = ["a.csv", "b.parquet", "c.html", "more/d.EPUB", "e.docx", "f.txt", "g.png"]
+    (tmp_path / "more").mkdir()
+    for name in names:
+        (tmp_path / name).touch()
+    assert names_of(find_files(str(tmp_path)), tmp_path) == ["f.txt"]
+    (tmp_path / "f.txt").unlink()
+    assert names_of(find_files(str(tmp_path)), tmp_path) == ["c.html", "e.docx", "more/d.EPUB"]
+    for name in ("c.html", "more/d.EPUB", "e.docx"):
+        (tmp_path / name).unlink()
+    assert names_of(find_files(str(tmp_path)), tmp_path) == ["a.csv", "b.parquet"]
+
+
 # ------------------------------------------------------------------------------- no text
 
 
@@ -234,7 +247,7 @@ def test_downloads_are_no_training_text(host: type[Host], away: Path) -> None:
     [
         (["a.abc", "b.abc", "c.png"], ".abc (2), .png (1)", "tunes/*.abc"),
         (["a.abc", "more/b.abc"], ".abc (2)", "'tunes/**/*.abc'"),
-        (["a.py", "b.html", "c.html", "d.tex", "e.c"], ".html (2), .c (1), .py (1)", "tunes/*.html"),
+        (["a.py", "b.xml", "c.xml", "d.tex", "e.c"], ".xml (2), .c (1), .py (1)", "tunes/*.xml"),
         (["a.abc.gz"], ".abc.gz (1)", "'tunes/*.abc.gz'"),
         (["LICENSE"], "no suffix (1)", "'tunes/*'"),
         (["it's [x].a b"], ".a b (1)", "tunes/*.a b"),

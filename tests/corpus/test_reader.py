@@ -161,7 +161,7 @@ def test_mistakes_in_a_text(content: bytes, cleaning: dict[str, str], message: s
         read(tmp_path / "a.txt", **cleaning)
 
 
-@pytest.mark.parametrize("line", ["no json", "[1]", '{"txt": "a"}', '{"text": 5}', '{"text": "\\ud800"}', "null"])
+@pytest.mark.parametrize("line", ["no json", "[1]", "5", "null", "[" * 100_000])
 def test_mistakes_in_json_lines(line: str, tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"text": "fine"}\n' + line + "\n")
     with pytest.raises(TextError, match="line 2: expected a JSON object"):

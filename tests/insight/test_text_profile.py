@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chargen.corpus.reader import Cleaning
 from chargen.errors import ConfigError, TextError
 from chargen.insight.text_profile import LONG_LINE, RARE, profile_text
 from chargen.nn import speed
@@ -77,7 +78,7 @@ def test_byte_order_mark_and_decomposed_accents_are_noticed(tmp_path: Path) -> N
 def test_message_names_the_encoding_that_fits(tmp_path: Path, encoding: str, text: str) -> None:
     (tmp_path / "a.txt").write_bytes(text.encode(encoding))
     with pytest.raises(TextError, match=r"corpus\.encoding=") as caught:
-        profile_text([tmp_path / "a.txt"], "utf-8")
+        profile_text([tmp_path / "a.txt"], Cleaning("utf-8"))
     named = str(caught.value).rsplit("corpus.encoding=", 1)[1]
     assert (tmp_path / "a.txt").read_text(encoding=named) == text
     assert profile_text([tmp_path / "a.txt"]).num_characters == len(text)
@@ -87,7 +88,7 @@ def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     with pytest.raises(TextError, match=r"cannot read .*missing\.txt: No such file or directory"):
         profile_text([tmp_path / "missing.txt"])
     with pytest.raises(ConfigError, match=r"corpus\.encoding=klingon: no such encoding"):
-        profile_text([tmp_path / "missing.txt"], "klingon")
+        profile_text([tmp_path / "missing.txt"], Cleaning("klingon"))
 
 
 def test_every_byte_is_reported_three_times(tmp_path: Path) -> None:

@@ -22,18 +22,23 @@ SHOWN_SYMBOLS = 10
 def doctor(
     texts: Annotated[list[str], typer.Argument(metavar="TEXT...", help="Files, a folder or a 'glob', as for train.")],
     encoding: Annotated[str, typer.Option(help="The encoding of the files; auto: find that of each file.")] = "auto",
+    field: Annotated[
+        str,
+        typer.Option(help="Of .csv, .tsv, .parquet and .jsonl files: a column, or a template of several in braces."),
+    ] = "text",
 ) -> None:
     """Examine a text before training: what it contains, what looks wrong, and what each size of model costs."""
     from rich.progress import Progress
 
     from chargen.corpus.files import find_files
+    from chargen.corpus.reader import Cleaning
     from chargen.insight.text_profile import profile_text
 
     files = find_files(texts)
     out = console()
     with Progress(console=out, transient=True, disable=not out.is_terminal) as progress:
         task = progress.add_task("reading", total=3 * sum(file.stat().st_size for file in files))
-        profile = profile_text(files, encoding, lambda num_bytes: progress.advance(task, num_bytes))
+        profile = profile_text(files, Cleaning(encoding, field=field), lambda size: progress.advance(task, size))
     if not profile.num_characters:
         raise TextError(f"{' '.join(texts)}: there is no text in it")
     _print_profile(out, profile, f"{_several(len(files), 'file')}, {profile.num_bytes:,} bytes")

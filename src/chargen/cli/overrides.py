@@ -141,6 +141,8 @@ def _require_paths(paths: Sequence[str], is_sweep: bool) -> None:
 def _override(key: str, value: str, is_sweep: bool) -> str:
     if re.match(r"\+*trainer\.\w", key):
         key = "++" + key.lstrip("+")  # conf/trainer does not list all settings of Lightning
+    if key.lstrip("+") == "corpus.field" and value and value != "null":
+        return f"{key}={value if _is_quoted(value) else _quoted(value)}"
     if key.lstrip("+") in PATHS and value and value != "null":
         return f"{key}={_path(key, value, is_sweep)}"
     return f"{key}={value if _is_readable(f'{key}={value}') else _quoted(value)}"

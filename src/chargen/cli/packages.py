@@ -13,6 +13,7 @@ MODULES = {
     **{name: name for name in ("torch", "lightning", "omegaconf", "numpy", "tokenizers", "safetensors", "typer")},
     **{name: name for name in ("rich", "filelock", "matplotlib", "tensorboard", "wandb", "mlflow")},
     **{"hydra": "hydra-core", "yaml": "pyyaml"},
+    **{"bs4": "beautifulsoup4", "lxml": "lxml", "docx": "python-docx", "pyarrow": "pyarrow"},
 }
 """The name of the package by the name of its module, for all that chargen imports."""
 

@@ -4,6 +4,8 @@
 - `sources`: download a text.
 - `text_files`: the files of a text: their digest, their encodings and their articles.
 - `reader`: read the articles of a file, and clean them.
+- `records`: articles from tables and JSON.
+- `documents`: text of .html, .epub and .docx files.
 - `decoding`: decode the bytes of a file.
 - `encodings`: find the encoding of a file.
 - `languages`: the characters of languages.

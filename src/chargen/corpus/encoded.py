@@ -189,7 +189,7 @@ def _cleaning_of(config: CorpusConfig) -> Cleaning:
     unit = cast(Unit, config.unit)
     return Cleaning(
         config.encoding, unit, config.normalize_newlines, config.normalize_unicode, config.errors,
-        config.drop_repeated_lines,
+        config.drop_repeated_lines, config.field,
     )  # fmt: skip
 
 

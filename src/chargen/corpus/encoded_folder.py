@@ -10,13 +10,16 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from chargen.corpus.documents import DOCUMENTS
 from chargen.corpus.encodings import AUTO
-from chargen.corpus.reader import Cleaning
+from chargen.corpus.reader import Cleaning, kind_of
+from chargen.corpus.records import DEFAULT_FIELD, TABLES
 from chargen.corpus.tokenizer import Tokenizer
 
 FORMAT_VERSION = 1
@@ -26,6 +29,10 @@ ENCODED = "encoded"
 
 NAME_LENGTH = 20
 """Digits of the hash that are the name of an encoded folder."""
+
+
+_LATER_SETTINGS = {"errors": "strict", "drop_repeated_lines": None, "field": DEFAULT_FIELD}
+"""Settings of later versions: with these values, a text has the folder that earlier versions gave it."""
 
 
 class EncodedText(NamedTuple):
@@ -54,7 +61,12 @@ def described(sha256: str, suffixes: list[str], cleaning: Cleaning, encodings: S
         encodings: the encoding of each file; one name stands for files that all have the same.
     """
     names = list(encodings) if len(set(encodings)) > 1 else next(iter(encodings), cleaning.encoding)
-    return {"version": FORMAT_VERSION, "text": sha256, "kinds": suffixes, **cleaning.described(), "encoding": names}
+    settings = {**asdict(cleaning), "encoding": names}
+    has_new_kinds = any(kind_of(Path(f"a{suffix}")) in (*TABLES, *DOCUMENTS) for suffix in suffixes)
+    for key, default in _LATER_SETTINGS.items():
+        if settings[key] == default and not (key == "field" and has_new_kinds):
+            del settings[key]
+    return {"version": FORMAT_VERSION, "text": sha256, "kinds": suffixes, **settings}
 
 
 def key_of(text: dict[str, Any], min_count: int) -> str:

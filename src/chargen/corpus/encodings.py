@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import codecs
 import math
+import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -94,9 +95,26 @@ def detect_encoding(blocks: Iterable[bytes]) -> Detection:
     if not utf8.num_errors:
         is_japanese = b"\x1b$B" in begin or b"\x1b$@" in begin
         return Detection("iso2022_jp" if is_japanese and not utf8.num_valid else "utf-8")
+    if declared := _declared(begin, sample.bytes()):
+        return Detection(declared)
     if utf8.num_errors <= MAX_UTF8_DAMAGE * utf8.num_valid:
         return Detection("utf-8", is_damaged=True)
     return _most_probable(sample.bytes())
+
+
+_DECLARATION = re.compile(rb"""<\?xml[^>]+encoding=["']([\w-]+)|<meta[^>]+charset=["']?([\w-]+)""", re.IGNORECASE)
+_WIDER = {"gb2312": "gb18030", "gbk": "gb18030", "iso8859-1": "cp1252", "shift_jis": "cp932", "euc_kr": "cp949"}
+
+
+def _declared(begin: bytes, sample: bytes) -> str | None:
+    """Return the encoding that a page of HTML or XML names, if its text decodes without an error."""
+    found = _DECLARATION.search(begin[:4096])
+    try:
+        name = codecs.lookup((found[1] or found[2]).decode()).name if found else ""
+        name = _WIDER.get(name, name)
+        return name if name and _decodes([sample], name) else None
+    except (LookupError, UnicodeError):
+        return None
 
 
 class _Utf8Check:
@@ -150,6 +168,7 @@ class _Sample:
     def bytes(self) -> bytes:
         """Return the lines in one piece, the last one included."""
         self._take(self._rest)
+        self._rest = b""
         return b"".join(self._lines)
 
 
@@ -164,26 +183,31 @@ def _utf16_without_mark(begin: bytes) -> str | None:
 
 def _most_probable(sample: bytes) -> Detection:
     """Find the encoding of lines that are not UTF-8."""
-    texts = {
-        encoding: sample.decode(encoding, "replace") for encoding in dict.fromkeys(c.encoding for c in candidates())
-    }
     costs: dict[str, float] = {}
+    texts: dict[str, str] = {}
+    fitting: set[str] = set()
     for encoding, table in candidates():
-        costs[encoding] = min(cost_of(texts[encoding], table), costs.get(encoding, math.inf))
+        text = texts.setdefault(encoding, sample.decode(encoding, "replace"))
+        cost = cost_of(text, table)
+        if cost < costs.get(encoding, math.inf):
+            costs[encoding] = cost
+            if _fits(text, table):
+                fitting.add(encoding)
     best = min(costs, key=lambda encoding: costs[encoding])
-    others = [costs[encoding] for encoding, text in texts.items() if text != texts[best]]
-    num_errors, num_foreign = texts[best].count("\ufffd"), sum(not c.isascii() for c in texts[best])
-    num_errors -= texts[best].endswith("\ufffd")  # the sample may end within a character
-    known = sum(_is_known(character, best) for character in texts[best] if not character.isascii())
-    if num_errors > MAX_DAMAGE * num_foreign or known < MIN_KNOWN * num_foreign:
+    if best not in fitting:
         return Detection(None)
-    is_certain = num_foreign >= MIN_CHARACTERS and min(others) - costs[best] > CERTAIN
-    return Detection(best, is_certain, num_errors > 0)
+    others = [costs[encoding] for encoding, text in texts.items() if text != texts[best]]
+    is_certain = min(others, default=math.inf) - costs[best] > CERTAIN
+    num_foreign = sum(not character.isascii() for character in texts[best])
+    return Detection(best, is_certain and num_foreign >= MIN_CHARACTERS, "\ufffd" in texts[best][:-1])
 
 
-def _is_known(character: str, encoding: str) -> bool:
-    """Tell whether a language that is written in an encoding uses a character."""
-    return any(character in costs for name, costs in candidates() if name == encoding)
+def _fits(text: str, costs: Mapping[str, float]) -> bool:
+    """Tell whether a decoded text has few errors, and a language uses most of its characters beyond ASCII."""
+    foreign = [character for character in text if not character.isascii()]
+    num_errors = foreign.count("\ufffd") - text.endswith("\ufffd")  # the sample may end within a character
+    num_known = sum(character in costs for character in foreign)
+    return num_errors <= MAX_DAMAGE * len(foreign) and num_known >= MIN_KNOWN * len(foreign)
 
 
 # ------------------------------------------------------------------------------- several files

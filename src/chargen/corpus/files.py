@@ -17,13 +17,18 @@ from glob import escape, has_magic
 from pathlib import Path
 
 from chargen.config import expand_home
+from chargen.corpus.documents import DOCUMENTS
 from chargen.corpus.encoded_folder import ENCODED
+from chargen.corpus.records import TABLES
 from chargen.corpus.sources import reading, unzipped_path
 from chargen.errors import TextError
 from chargen.storage.run_folder import RUN_FILES, is_run_folder, is_runs_folder
 
 TEXT_SUFFIXES = (".txt", ".md", ".jsonl")
 """The files of a folder that are read as text, also with `.gz` appended."""
+
+OTHER_KINDS = (DOCUMENTS, TABLES)
+"""The files that a folder without text stands for: documents or, if there are none, tables."""
 
 ANY_DEPTH = "**"
 """The part of a pattern that stands for any number of folders."""
@@ -75,8 +80,8 @@ def find_text(path: str | Sequence[str]) -> FoundText:
 
     Args:
         path: a file, a folder, a glob, or a sequence of these. A folder stands for its `.txt`, `.md` and `.jsonl` files
-            at any depth, also with `.gz` appended. `~` is the home folder, unless a file has that name. A file that is
-            named is always taken.
+            at any depth, also with `.gz` appended; if it has none, for its documents, or else for its tables. `~` is
+            the home folder, unless a file has that name. A file that is named is always taken.
 
     Raises:
         TextError: there are no such files, or the path cannot be read.
@@ -96,6 +101,9 @@ def find_text(path: str | Sequence[str]) -> FoundText:
     with reading(path):
         if expanded.is_dir():
             found = _search(expanded, None)
+            for kinds in OTHER_KINDS:
+                matching = (files for suffix, files in found.others.items() if suffix.lower().startswith(kinds))
+                found.files = found.files or sorted(file for files in matching for file in files)
             if not found.files:
                 raise TextError(_no_text(expanded, found))
         elif expanded.is_file():

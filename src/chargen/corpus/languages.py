@@ -67,7 +67,8 @@ PUNCTUATION = "，。　、．・：；？！「」『』（）【】《》〈�
 def _two_bytes(encoding: str, leads: Iterable[int]) -> frozenset[str]:
     """Return the characters of some rows of a two-byte encoding."""
     pairs = (bytes((lead, trail)) for lead in leads for trail in range(0x40, 0xFF))
-    return frozenset("".join(pair.decode(encoding, "ignore") for pair in pairs))
+    characters = "".join(pair.decode(encoding, "ignore") for pair in pairs)
+    return frozenset(character for character in characters if not character.isascii())
 
 
 class Candidate(NamedTuple):
@@ -79,22 +80,23 @@ class Candidate(NamedTuple):
 
 _ASCII = [chr(code) for code in (*range(0x20, 0x7F), 9, 10, 13)]
 _UNUSUAL = math.log(1e6)
-"""-ln p of a character that is not used in a language: a rare, private or unassigned one, or an error; nats."""
+"""-ln p of a character that is not used in a language: a rare, private or unassigned one; half of that of an error."""
 
 
-def _costs(frequent: str, common: Iterable[str], share: float) -> dict[str, float]:
+def _costs(frequent: str, common: Iterable[str], share: float, letters: float) -> dict[str, float]:
     """Return -ln p of characters: frequent ones by their rank (Zipf 1935), common ones equally.
 
     Args:
         frequent: the most frequent characters first.
         common: the others.
         share: the share of both in a text of the language.
+        letters: the share of letters in the rest of the text, which is ASCII.
     """
     rest = set(common) - set(frequent)
     weights = {character: 1 / (rank + 8) for rank, character in enumerate(dict.fromkeys(frequent))}
     weights |= dict.fromkeys(rest, 0.35 * sum(weights.values()) / max(1, len(rest)))
     total = sum(weights.values())
-    letters = 0.7 if share < 0.5 else 0.2  # the share of letters in what is ASCII; about forty of them are in use
+    # About forty of the ASCII letters are in use, and fifteen other characters.
     costs = {c: -math.log((1 - share) * (letters / 40 if c.isalpha() else (1 - letters) / 15)) for c in _ASCII}
     return costs | {character: -math.log(share * weight / total) for character, weight in weights.items()}
 
@@ -108,23 +110,23 @@ def candidates() -> tuple[Candidate, ...]:
     hangul = _two_bytes("euc_kr", range(0xB0, 0xC9))
     marks = PUNCTUATION[:3]
     both = marks + "".join(character for pair in zip(_SIMPLIFIED, _TRADITIONAL, strict=False) for character in pair)
-    found = [Candidate("gb18030", _costs(both, simplified | traditional | set(PUNCTUATION), 0.8))]
+    found = [Candidate("gb18030", _costs(both, simplified | traditional | set(PUNCTUATION), 0.5, 0.7))]
     for encodings, frequent, common in (
         (("big5", "cp950", "big5hkscs"), marks + _TRADITIONAL, traditional),
         (("cp932", "euc_jp"), marks + _JAPANESE, kanji),
         (("cp949",), _KOREAN, hangul),
     ):
-        costs = _costs(frequent, common | set(PUNCTUATION), 0.8)
+        costs = _costs(frequent, common | set(PUNCTUATION), 0.5, 0.7)
         found += [Candidate(encoding, costs) for encoding in encodings]
     for names, languages in _ALPHABETS.items():
         for letters in languages:
             is_latin = names[0] in ("cp1252", "cp1250", "cp1254", "cp1257")
             others = "–—“”‘’…«»„°§" + ("" if is_latin else letters.upper())
-            costs = _costs(letters, others, 0.08 if is_latin else 0.7)
+            costs = _costs(letters, others, *((0.08, 0.7) if is_latin else (0.7, 0.2)))
             found += [Candidate(encoding, costs) for encoding in names]
     return tuple(found)
 
 
 def cost_of(text: str, costs: dict[str, float]) -> float:
     """Return -ln p of a decoded text, nats."""
-    return sum(costs.get(character, _UNUSUAL) for character in text)
+    return sum(costs.get(character, _UNUSUAL) for character in text) + text.count("\ufffd") * _UNUSUAL

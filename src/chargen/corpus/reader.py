@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import codecs
 import io
-import json
 import re
 import unicodedata
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from chargen.corpus.code_points import Utf8Decoder, code_points_of
 from chargen.corpus.decoding import Damage, blocks_of, decode, decode_damaged
+from chargen.corpus.documents import BOOKS, PAGES, UNREADABLE, text_of_html, texts_of_book
 from chargen.corpus.encodings import AUTO, detect_encoding
 from chargen.corpus.progress import Advance
+from chargen.corpus.records import (
+    DEFAULT_FIELD,
+    TABLES,
+    texts_of_json,
+    texts_of_json_lines,
+    texts_of_parquet,
+    texts_of_table,
+)
 from chargen.corpus.repeated_lines import LineCounts
 from chargen.corpus.tokenizer import Unit
 from chargen.errors import ConfigError, TextError
@@ -41,6 +48,7 @@ class Cleaning:
         errors: what to do with bytes that do not fit the encoding: `strict` refuses the file, `replace` reads U+FFFD
             for each of them, `skip` leaves them out.
         drop_repeated_lines: leave out lines that occur more often than this in the whole text; None for no line.
+        field: what of a record becomes text, as in `corpus.records`; None to read the files of records as they are.
 
     Raises:
         ConfigError: Python does not know the encoding.
@@ -52,14 +60,10 @@ class Cleaning:
     normalize_unicode: bool = False
     errors: str = "strict"
     drop_repeated_lines: int | None = None
+    field: str | None = DEFAULT_FIELD
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "encoding", _python_name(self.encoding))
-
-    def described(self) -> dict[str, Any]:
-        """Return the settings that decide on the ids of a text; those of later versions only if they have an effect."""
-        defaults = {"errors": "strict", "drop_repeated_lines": None}
-        return {key: value for key, value in asdict(self).items() if key not in defaults or value != defaults[key]}
 
 
 def _python_name(encoding: str) -> str:
@@ -92,7 +96,7 @@ class Findings:
 def read_articles(
     file: Path, cleaning: Cleaning, advance: Advance = lambda _: None, findings: Findings | None = None
 ) -> Generator[Article, None, None]:
-    """Yield the articles of a file: the `text` of each line of a `.jsonl` file, or all of another file.
+    """Yield the articles of a file: those of its records or chapters, or all of a file of text.
 
     Read each article to its end before asking for the next one. The errors are raised while the pieces are read.
 
@@ -103,19 +107,20 @@ def read_articles(
         findings: about the text that the file is a part of.
 
     Raises:
-        TextError: the file cannot be read, is not in that encoding, is binary, or is not made of JSON lines.
+        ImportError: a package that reads such files is not installed.
+        TextError: the file cannot be read, is not in that encoding, is binary, or is not what its suffix says.
     """
     findings = findings or Findings()
-    is_json_lines = _is_json_lines(file)
     if cleaning.encoding == AUTO:
-        cleaning = replace(cleaning, encoding="utf-8" if takes_bytes(file, cleaning) else encoding_of(file))
+        cleaning = replace(cleaning, encoding=encoding_of(file) if is_encoded(file, cleaning) else "utf-8")
     is_clean = not (cleaning.normalize_newlines or cleaning.normalize_unicode or cleaning.drop_repeated_lines)
     is_utf8, is_strict = cleaning.encoding == "utf-8", cleaning.errors == "strict"
     with closing(blocks_of(file, advance)) as blocks:
-        if is_json_lines:
-            for number, line in enumerate(split_lines(_decoded(file, blocks, cleaning, findings)), start=1):
-                if line.strip():
-                    yield _clean_text(file, [_text_of_json(file, number, line)], cleaning, findings)
+        if (texts := _texts(file, blocks, cleaning, findings)) is not None:
+            for text in texts:
+                yield _clean_text(file, [text], cleaning, findings)
+            for _ in blocks:  # of a file that was not read in blocks, so that its size is reported
+                pass
         elif is_utf8 and cleaning.unit == "byte":
             yield _clean_bytes(blocks, cleaning)
         elif is_utf8 and is_clean and is_strict:
@@ -124,13 +129,40 @@ def read_articles(
             yield _clean_text(file, _decoded(file, blocks, cleaning, findings), cleaning, findings)
 
 
-def takes_bytes(file: Path, cleaning: Cleaning) -> bool:
-    """Tell whether the bytes of a file are its symbols, unless another encoding is set."""
-    return cleaning.unit == "byte" and cleaning.encoding in (AUTO, "utf-8") and not _is_json_lines(file)
+def _texts(file: Path, blocks: Iterable[bytes], cleaning: Cleaning, findings: Findings) -> Iterator[str] | None:
+    """Return the texts of the records, the chapters or the page that a file holds; None if it is a text itself.
+
+    Raises:
+        TextError: such files cannot be read.
+    """
+    kind, field = kind_of(file), cleaning.field
+    if advice := UNREADABLE.get(kind):
+        raise TextError(f"{file}: chargen does not read {kind} files; {advice}")
+    if kind in BOOKS:
+        return texts_of_book(file)
+    if kind in PAGES:
+        return iter([text_of_html("".join(_decoded(file, blocks, cleaning, findings)))])
+    if field is None:
+        return None
+    if kind == ".parquet":
+        return texts_of_parquet(file, field)
+    if kind == ".jsonl":
+        return texts_of_json_lines(file, split_lines(_decoded(file, blocks, cleaning, findings)), field)
+    if kind == ".json" and field != DEFAULT_FIELD:
+        return texts_of_json(file, "".join(_decoded(file, blocks, cleaning, findings)), field)
+    return texts_of_table(file, _decoded(file, blocks, cleaning, findings), field) if kind in TABLES else None
 
 
-def _is_json_lines(file: Path) -> bool:
-    return file.name.lower().removesuffix(".gz").endswith(".jsonl")
+def kind_of(file: Path) -> str:
+    """Return the suffix of a file that says what it holds."""
+    return Path(file.name.lower().removesuffix(".gz")).suffix
+
+
+def is_encoded(file: Path, cleaning: Cleaning) -> bool:
+    """Tell whether a file is text in some encoding, unlike a book, and the bytes that a model of bytes learns."""
+    kind = kind_of(file)
+    holds_texts = kind in PAGES or (cleaning.field is not None and kind in (".jsonl", *TABLES))
+    return kind not in (*BOOKS, ".parquet") and (holds_texts or cleaning.unit == "character")
 
 
 def encoding_of(file: Path) -> str:
@@ -146,9 +178,6 @@ def _decoded(file: Path, blocks: Iterable[bytes], cleaning: Cleaning, findings: 
     return decode(file, blocks, encoding, codecs.getincrementaldecoder(encoding)("strict"))
 
 
-# ------------------------------------------------------------------------------- JSON lines
-
-
 def split_lines(pieces: Iterable[str]) -> Iterator[str]:
     """Split a text that comes in pieces at LF. The last line is yielded too, even if it is empty."""
     line: list[str] = []  # the pieces of an unfinished line
@@ -160,15 +189,6 @@ def split_lines(pieces: Iterable[str]) -> Iterator[str]:
             yield from others[:-1]
             line = others[-1:]
     yield "".join(line)
-
-
-def _text_of_json(file: Path, number: int, line: str) -> str:
-    try:
-        text = json.loads(line)["text"]
-        text.encode()  # fails on lone surrogates, and on values that are not strings
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise TextError(f'{file}, line {number}: expected a JSON object like {{"text": "…"}} on every line') from None
-    return str(text)
 
 
 # ------------------------------------------------------------------------------- cleaning

@@ -13,7 +13,7 @@ from chargen.corpus.code_points import code_points_of
 from chargen.corpus.decoding import blocks_of
 from chargen.corpus.encodings import AUTO, SAMPLE_SIZE, better_encoding, decoded_twice, detect_encodings
 from chargen.corpus.progress import Advance
-from chargen.corpus.reader import Article, Cleaning, Findings, read_articles, takes_bytes
+from chargen.corpus.reader import Article, Cleaning, Findings, is_encoded, read_articles
 from chargen.corpus.repeated_lines import LineCounts
 from chargen.corpus.sources import python_reference, reading
 from chargen.errors import TextError
@@ -82,7 +82,7 @@ class TextFiles:
         files = self.files or ()
         if cleaning.encoding != AUTO:
             return replace(self, encodings=(cleaning.encoding,) * len(files))
-        texts = [file for file in files if not takes_bytes(file, cleaning)]
+        texts = [file for file in files if is_encoded(file, cleaning)]
         found = dict(zip(texts, detect_encodings(texts, lambda file: blocks_of(file, advance)), strict=True))
         encodings = tuple(found[file].encoding or "utf-8" if file in found else "utf-8" for file in files)
         unsure = [file for file in texts if found[file].encoding and not found[file].certain]
@@ -97,7 +97,7 @@ class TextFiles:
         """Return notes about files that look as if they were decoded wrongly."""
         notes: list[str] = []
         for file, encoding in islice(zip(self.files or (), self.encodings, strict=True), NUM_EXAMINED):
-            if takes_bytes(file, cleaning):
+            if not is_encoded(file, cleaning):
                 continue
             with closing(blocks_of(file)) as blocks:
                 sample = next(blocks, b"")[:SAMPLE_SIZE]

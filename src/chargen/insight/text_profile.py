@@ -102,19 +102,19 @@ class TextProfile:
         return int(np.count_nonzero(self.counts))
 
 
-def profile_text(files: Sequence[Path], encoding: str = AUTO, advance: Advance = lambda _: None) -> TextProfile:
+def profile_text(
+    files: Sequence[Path], cleaning: Cleaning = Cleaning(AUTO), advance: Advance = lambda _: None
+) -> TextProfile:
     """Read a text and describe what it contains.
 
     Args:
         files: the files of the text.
-        encoding: their encoding; `auto` finds that of each file.
+        cleaning: how they are read.
         advance: called with the number of bytes read since its last call; every byte is read three times.
 
     Raises:
-        ConfigError: Python does not know the encoding.
         TextError: a file cannot be read. If it is in another encoding, the message names the one that fits.
     """
-    cleaning = Cleaning(encoding)
     text = TextFiles(tuple(files)).with_encodings(cleaning, advance)
     profiler = _Profiler(text, cleaning, advance)
     for file in files:

@@ -143,6 +143,10 @@ def _require_same_model(checkpoint: Checkpoint, config: TrainConfig, corpus: Cor
         raise TextError(
             f"the text of corpus {corpus.name} has changed since {checkpoint.file} was written: start a new run"
         )
+    if checkpoint.metadata["corpus"].get("characters") not in (None, len(corpus.ids)):
+        raise TextError(
+            f"the text of corpus {corpus.name} is the same, but this chargen reads it in another way: start a new run"
+        )
     if checkpoint.model != replace(config.model, vocab_size=corpus.tokenizer.vocab_size):
         raise FileError(f"{checkpoint.file} is damaged or forged: its model is not the one of its settings")
 
