@@ -108,9 +108,13 @@ def test_text_and_scores_go_through_pipes(chargen: Chargen, away: Path, monkeypa
     assert (expected["streaming"]["characters"], expected["unknown_characters"]) == (4, 1)
     assert "standard input: 4 characters" in err
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"ab\xff")))
-    code, out, err = chargen("evaluate", "r", "--text", "-")
+    code, out, err = chargen("evaluate", "r", "--text", "-", "--encoding", "utf-8")
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert "standard input is not utf-8 at byte 2" in err
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"ab\xff")))
+    code, _, err = chargen("evaluate", "r", "--text", "-")
+    assert code == 0
+    assert "too short to be sure of the encoding: standard input" in err
     assert not (away / "-").exists()
 
 

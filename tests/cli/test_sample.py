@@ -13,10 +13,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from support.environment import Launch
 from support.models import TEXT, write_model
 
+from chargen.config import ModelConfig
+from chargen.corpus.tokenizer import Tokenizer
+from chargen.nn.model import CharRNN
 from chargen.sampling.generator import TextGenerator
+from chargen.sampling.params import SamplingParams
 from chargen.storage.model_file import ModelFile
 
 Chargen = Callable[..., tuple[int, str, str]]
@@ -74,6 +79,42 @@ def test_a_prompt_from_a_file_ends_without_its_line_end(
     (away / "prompt.txt").write_bytes(content)
     words = ("sample", "r", "--seed", "1", "--length", "5")
     assert chargen(*words, "--prompt-file", "prompt.txt")[1] == chargen(*words, "--prompt", prompt)[1]
+
+
+def test_a_model_of_bytes_takes_and_writes_bytes(away: Path, chargen: Chargen) -> None:
+    """What the model has learned has no UTF-8 in it, and no byte of the sample is another one."""
+    known = bytes([0, 10, 13, 65, 200, 255])
+    tokenizer = Tokenizer(map(chr, known), "byte")
+    torch.manual_seed(0)
+    model = CharRNN(ModelConfig(tokenizer.vocab_size, "gru", 8, 1, 4))
+    model.to_model_file(tokenizer.to_json(), {"start_id": 2}).save(away / "model.safetensors")
+    (away / "prompt").write_bytes(b"\xff\x00\xc8\r\n")
+    words = ["model.safetensors", "--prompt-file", "prompt", "--seed", "1", "--length", "400", "--temperature", "2"]
+    want = TextGenerator(ModelFile.load(away / "model.safetensors")).generate(
+        b"\xff\x00\xc8", max_length=400, params=SamplingParams(2.0), seed=[1, 0]
+    )
+    assert set(want) == set(known)
+    code, _, err = chargen("sample", *words, "--output", "out")
+    assert (code, err) == (0, "")
+    assert (away / "out").read_bytes() == b"\xff\x00\xc8" + want
+    piped = subprocess.run([sys.executable, "-m", "chargen", "sample", *words], capture_output=True, check=True)
+    assert piped.stdout == b"\xff\x00\xc8" + want
+
+
+def test_a_model_of_crlf_writes_no_other_line_end(away: Path, chargen: Chargen) -> None:
+    model = ModelFile.load(
+        write_model(away / "r", text="ab\r\n" * 9, corpus={"line_end": "\r\n"}) / "model.safetensors"
+    )
+    assert model.line_end == "\r\n"
+    (away / "prompt.txt").write_bytes(b"a\nb\r\na")
+    words = ("--seed", "1", "--length", "5", "--num-samples", "2", "--temperature", "0")
+    code, _, err = chargen("sample", "r", "--prompt-file", "prompt.txt", *words, "--output", "out.txt")
+    assert (code, err) == (0, "")
+    written = (away / "out.txt").read_bytes()
+    assert written.startswith(b"--- sample 1\r\na\r\nb\r\na")
+    own = written.replace(b"\r\n", b"")  # an untrained model may write a line end of its own
+    assert b"--- sample 2" in own
+    assert b"\n--- sample" not in own
 
 
 def test_unknown_characters_of_a_prompt_are_named(chargen: Chargen, away: Path) -> None:

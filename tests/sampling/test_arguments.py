@@ -21,7 +21,7 @@ WRONG = [
     *(("max_length", value) for value in NOT_WHOLE),
     *(("seed", value) for value in NOT_SEEDS),
     *(("params", value) for value in (None, {"temperature": 1.0}, 0.8, SamplingParams)),
-    *(("prompt", value) for value in (None, b"ab", 5, ["ab"])),
+    *(("prompt", value) for value in (None, 5, ["ab"])),
     *(("ignore_eos", value) for value in (None, 1, "no")),
 ]
 
@@ -74,7 +74,7 @@ def test_other_objects_than_models_texts_and_paths_are_named() -> None:
 
 def test_a_mistake_that_is_long_is_told_in_a_short_line() -> None:
     with pytest.raises(ArgumentError) as caught:
-        GENERATOR.generate(b"a\n" * 10_000)
+        GENERATOR.generate([b"a\n"] * 10_000)
     assert len(str(caught.value)) < 150
     assert "\n" not in str(caught.value)
 

@@ -144,6 +144,38 @@ def test_a_model_of_bytes_writes_whole_characters(tmp_path: Path) -> None:
     assert all(pieces)
 
 
+def test_bytes_give_bytes(tmp_path: Path) -> None:
+    """Every byte that the model draws is returned as it is; a string has U+FFFD for bytes that are not UTF-8."""
+    generator = load(write_byte_model(tmp_path))
+    session = generator.network.open([2, *(byte + 2 for byte in b"\xff\x00a")], SamplingParams(1.5), seed=3,
+                                     max_length=300, banned=(UNKNOWN_ID, END_ID))  # fmt: skip
+    drawn = bytes(id - 2 for id in generator.network.step([session], 300)[0])
+    options = {"max_length": 300, "params": SamplingParams(1.5), "seed": 3}
+    assert generator.generate(b"\xff\x00a", **options) == drawn
+    assert b"".join(generator.stream(b"\xff\x00a", **options)) == drawn
+    assert generator.generate("\udcff\0a", **options) == drawn.decode("utf-8", "replace")
+    assert generator.encode_prompt(b"\xff\x00a")[1] == []
+
+
+def test_bytes_of_a_model_of_characters_are_utf_8() -> None:
+    generator = generator_for({"start_id": 2})
+    assert generator.generate(b"ab", max_length=50, seed=1) == generator.generate("ab", max_length=50, seed=1).encode()
+    with pytest.raises(ArgumentError, match="must be UTF-8; byte 1 is not"):
+        generator.generate(b"a\xff")
+
+
+def test_a_prompt_has_the_line_ends_of_the_training_text() -> None:
+    plain, crlf = (
+        TextGenerator(CharRNN(ModelConfig(6, "gru", 8, 1, 4)).to_model_file(Tokenizer("a\r\nb").to_json(), metadata))
+        for metadata in ({"start_id": 2}, {"start_id": 2, "corpus": {"line_end": "\r\n"}})
+    )
+    for prompt in ("a\nb\r\na\r", "\r\n"):
+        assert plain.clean(prompt) == prompt
+        assert crlf.clean(prompt) == "\r\n".join(part.removesuffix("\r") for part in prompt.split("\n")[:-1]) + (
+            "\r\n" + prompt.split("\n")[-1]
+        )
+
+
 def test_a_stream_is_a_generator_that_can_be_closed() -> None:
     generator = generator_for({"start_id": 2})
     for method in (TextGenerator.stream, TextGenerator.stream_many):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
+import io
 import os
 import shlex
 import shutil
@@ -152,7 +154,9 @@ def require_new(file: Path | None, *, force: bool) -> None:
 
 @contextlib.contextmanager
 def text_output(file: Path | None) -> Iterator[Any]:
-    """Yield a function that writes pieces of text as they come, to standard output or to a file.
+    """Yield a function that writes pieces of text or bytes as they come, to standard output or to a file.
+
+    On a terminal, bytes are shown as UTF-8, and a CRLF as the end of a line.
 
     A file that is interrupted keeps what was written.
 
@@ -165,10 +169,10 @@ def text_output(file: Path | None) -> Iterator[Any]:
         interrupted = False
         with (
             atomic_write(file, allow_pipes=True) as temporary,
-            open(temporary, "w", encoding="utf-8", errors="surrogateescape", newline="") as stream,
+            open(temporary, "wb") as stream,
         ):
             try:
-                yield stream.write
+                yield lambda piece: stream.write(_as_bytes(piece))
             except KeyboardInterrupt:
                 interrupted = True
         if interrupted:
@@ -178,28 +182,49 @@ def text_output(file: Path | None) -> Iterator[Any]:
     from chargen.corpus.code_points import printable
 
     is_terminal = sys.stdout.isatty()
+    utf8 = codecs.getincrementaldecoder("utf-8")("replace")
+    lines = io.IncrementalNewlineDecoder(None, translate=True)
 
-    def write(text: str) -> None:
+    def write(piece: str | bytes) -> None:
         with until_reader_goes(), naming_stdout():
-            sys.stdout.write(printable(text) if is_terminal else text)
+            if is_terminal:
+                text = utf8.decode(piece) if isinstance(piece, bytes) else piece
+                sys.stdout.write(printable(lines.decode(text)))
+            elif isinstance(piece, bytes):
+                sys.stdout.buffer.write(piece)  # nothing else is buffered
+            else:
+                sys.stdout.write(piece)
             sys.stdout.flush()
 
     yield write
 
 
-def read_text(source: str) -> str:
-    """Read a file in UTF-8, or standard input for `-`.
+def _as_bytes(piece: str | bytes) -> bytes:
+    return piece if isinstance(piece, bytes) else piece.encode("utf-8", "surrogateescape")
+
+
+def read_bytes(source: str) -> bytes:
+    """Read a file, or standard input for `-`.
 
     Raises:
-        UserError: it cannot be read, or is not UTF-8.
+        UserError: it cannot be read.
     """
     try:
-        content = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
+        return sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
+    except OSError as error:
+        raise UserError(f"cannot read {source}: {error.strerror}") from None
+
+
+def as_text(content: bytes, source: str) -> str:
+    """Decode UTF-8, without a byte order mark.
+
+    Raises:
+        UserError: it is not UTF-8.
+    """
+    try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(f"{source} is not UTF-8 at byte {error.start}: convert it first") from None
-    except OSError as error:
-        raise UserError(f"cannot read {source}: {error.strerror}") from None
 
 
 def program_name() -> str:

@@ -72,7 +72,7 @@ def evaluate(
     model = load_model(run)
     needed_by = " and ".join(flag for flag, given in (("--dynamic", dynamic), ("--baselines", baselines)) if given)
     corpus = corpus_of(model, needed_by) if needed_by else None
-    scored = _text_to_score(model, text, encoding)
+    scored = _with_characters(_text_to_score(model, text, encoding), model)
     training = corpus.train if corpus is not None else scored.ids[:0]
     from rich.progress import Progress
 
@@ -101,6 +101,10 @@ def evaluate(
             report[key] = {"nats_per_char": score.nats_per_char, "bits_per_char": score.bits_per_char,
                            "characters": score.characters}  # fmt: skip
         report["windowed"]["window"] = WINDOW_SIZE
+        if tokenizer.unit == "byte":
+            report["unit"] = "byte"
+            if scored.num_utf8 is not None:
+                report["utf8_characters"] = scored.num_utf8
         if baselines:
             report["baselines"] = dict(rows)
         content = json.dumps(report, indent=2, ensure_ascii=is_stdout(output)) + "\n"
@@ -112,6 +116,8 @@ def evaluate(
 
 def _print_scores(out: Console, scored: _ScoredText, unit: str, rows: list[tuple[str, float]]) -> None:
     """Print the label of each row and its nats per character, and warn about unknown characters."""
+    from chargen.corpus.tokenizer import short_unit
+
     num_characters = len(scored.ids) - 1
     unknown = scored.num_unknown / num_characters
     out.print(f"{scored.name}: {num_characters:,} {unit}s")
@@ -121,12 +127,19 @@ def _print_scores(out: Console, scored: _ScoredText, unit: str, rows: list[tuple
             "character"
         )
     label_width = min(42, max(16, out.width - 24)) if out.is_terminal else 42
-    out.print(f"  {'protocol':{label_width}}{'nats/char':>11}{'bits/char':>11}")
+    per = short_unit(unit)
+    out.print(f"  {'protocol':{label_width}}{f'nats/{per}':>11}{f'bits/{per}':>11}")
     for label, nats in rows:
         *first, last = textwrap.wrap(label, label_width - 1)
         for part in first:
             out.print(f"  {part}")
         out.print(f"  {last:{label_width}}{nats:11.4f}{nats / math.log(2):11.4f}")
+    if scored.num_utf8 is not None:
+        ratio = num_characters / scored.num_utf8
+        out.print(
+            f"  {scored.num_utf8:,} characters in UTF-8: nats per character are {ratio:.4f} times as many, "
+            f"{ratio * rows[1][1]:.4f} by protocol B"
+        )
     if unknown > MAX_UNKNOWN:
         warn(
             f"{unknown:.1%} of the {unit}s of {scored.name} are unknown to the model, so these scores say little "
@@ -135,11 +148,15 @@ def _print_scores(out: Console, scored: _ScoredText, unit: str, rows: list[tuple
 
 
 class _ScoredText(NamedTuple):
-    """A text to score: its ids with one of context in front, its name, and how many characters are unknown."""
+    """A text to score: its ids with one of context in front, its name, and how many characters are unknown.
+
+    In a model of bytes, also how many characters of UTF-8 the bytes are; None if they are not.
+    """
 
     ids: np.ndarray
     name: str
     num_unknown: int
+    num_utf8: int | None = None
 
 
 def _text_to_score(model: ModelFile, text: str | None, encoding: str) -> _ScoredText:
@@ -160,20 +177,36 @@ def _text_to_score(model: ModelFile, text: str | None, encoding: str) -> _Scored
     return _ScoredText(ids, f"held-out text of corpus {corpus.name}", int((ids[1:] == UNKNOWN_ID).sum()))
 
 
+def _with_characters(scored: _ScoredText, model: ModelFile) -> _ScoredText:
+    """Count the characters of a text that a model of bytes scores."""
+    from chargen.corpus.tokenizer import Tokenizer
+    from chargen.evaluation.score import num_utf8_characters
+
+    tokenizer = Tokenizer.from_json(model.tokenizer)
+    if tokenizer.unit == "character" or scored.num_unknown or tokenizer.vocab_size != model.config.vocab_size:
+        return scored
+    data = tokenizer.to_bytes(scored.ids[1:]).replace(b"\0", b"")
+    return scored._replace(num_utf8=num_utf8_characters(data) or None)
+
+
 def _encoded(text: str, tokenizer: Tokenizer, cleaning: Cleaning) -> np.ndarray:
     """Encode a file, a folder, a glob, a pipe, or standard input for `-`; return its ids, (N,)."""
     from chargen.corpus.encoded import encode_file
 
     is_pipe = Path(text).exists() and not Path(text).is_file() and not Path(text).is_dir()
     if text != "-" and not is_pipe:
-        return encode_file(text, tokenizer, cleaning)
+        return encode_file(text, tokenizer, cleaning, warn)
     with tempfile.TemporaryDirectory() as folder:  # a pipe can be read only once
-        copy = Path(folder, "text.txt")
+        copy, name = Path(folder, "text.txt"), "standard input" if text == "-" else text
+
+        def named(message: str) -> str:
+            return message.replace(str(copy), name).replace(copy.name, name)
+
         copy.write_bytes(sys.stdin.buffer.read() if text == "-" else Path(text).read_bytes())
         try:
-            return encode_file(str(copy), tokenizer, cleaning)
+            return encode_file(str(copy), tokenizer, cleaning, lambda note: warn(named(note)))
         except TextError as error:
-            raise TextError(str(error).replace(str(copy), "standard input" if text == "-" else text)) from None
+            raise TextError(named(str(error))) from None
 
 
 def _announce_dynamic(network: CharRNN, ids: np.ndarray, num_training: int) -> None:

@@ -10,7 +10,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from chargen.cli.console import ForceOption, RunArgument, at_home, is_stdout, require_new
+from chargen.cli.console import ForceOption, RunArgument, at_home, is_stdout, require_new, warn
 from chargen.errors import FileError, UserError
 
 Points = tuple[list[float], list[float]]
@@ -30,6 +30,7 @@ def plot(
 ) -> None:
     """Draw the learning curve of a run."""
     from chargen.storage.run_folder import METRICS, newest_run
+    from chargen.storage.run_list import list_runs
 
     require_new(output, force=force)
     if is_stdout(output) and sys.stdout.isatty():
@@ -38,7 +39,7 @@ def plot(
     folder = folder.parent if folder.is_file() else folder
     rows = _read_metrics(folder / METRICS)
     try:
-        from chargen.insight.figures import learning_curve
+        from chargen.insight.figures import fonts_for, learning_curve, without_missing
     except ImportError:
         raise UserError("drawing needs matplotlib: pip install 'chargen[plots]'") from None
     try:
@@ -50,9 +51,12 @@ def plot(
     picture = output or folder / "curve.png"
     try:
         title = str(folder).encode("utf-8", "replace").decode()
-        learning_curve(sys.stdout.buffer if is_stdout(output) else picture, title, train, validation, rate)
+        per = next((record.unit for record in list_runs(folder) if record.folder == folder), "character")
+        learning_curve(sys.stdout.buffer if is_stdout(output) else picture, title, train, validation, rate, per=per)
     except ValueError as error:  # the suffix is not one of a picture
         raise UserError(f"{picture}: {error}") from None
+    if (shown := without_missing(title, fonts_for(title))) != title:
+        warn(f"no installed font has all characters of {title}, drawn as {shown}: install one, such as Noto Sans CJK")
     if not is_stdout(output):
         print(picture)
 

@@ -122,7 +122,8 @@ def _size(run: RunRecord) -> str:
 
 
 def _score(run: RunRecord) -> str:
-    return NONE if run.score is None else f"{'' if run.is_final else '~'}{run.score:.4f}"
+    per = "/byte" if run.unit == "byte" else ""
+    return NONE if run.score is None else f"{'' if run.is_final else '~'}{run.score:.4f}{per}"
 
 
 def _state(run: RunRecord) -> str:

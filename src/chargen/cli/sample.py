@@ -3,19 +3,33 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Optional, TypeVar
 
 import typer
 
-from chargen.cli.console import ForceOption, RunArgument, as_utf8, at_home, read_text, require_new, text_output, warn
+from chargen.cli.console import (
+    ForceOption,
+    RunArgument,
+    as_text,
+    as_utf8,
+    at_home,
+    is_stdout,
+    read_bytes,
+    require_new,
+    text_output,
+    warn,
+)
 from chargen.errors import ArgumentError, UserError
 
 if TYPE_CHECKING:
     import numpy as np
 
     from chargen.corpus.tokenizer import Tokenizer
+
+Text = TypeVar("Text", str, bytes)
 
 MAX_SAMPLES = 10_000
 """The most samples that are written side by side: each holds a state of the network."""
@@ -76,11 +90,12 @@ def sample(
             raise ArgumentError(name, value, f"a whole number from {least} up")
     if num_samples > MAX_SAMPLES:
         raise ArgumentError("num_samples", num_samples, f"at most {MAX_SAMPLES}")
-    if prompt_file is not None:
-        if prompt:
-            raise UserError("--prompt and --prompt-file: give one of them")
-        prompt = without_line_end(read_text(prompt_file))
-    if within and not prompt:
+    if prompt_file is not None and prompt:
+        raise UserError("--prompt and --prompt-file: give one of them")
+    content = (
+        prompt.encode("utf-8", "surrogateescape") if prompt_file is None else without_line_end(read_bytes(prompt_file))
+    )
+    if within and not content:
         raise UserError("--within: give the passage to continue, with --prompt or --prompt-file")
     require_new(output, force=force)
     model = load_model(run)
@@ -90,7 +105,10 @@ def sample(
 
         training = corpus_of(model, "--novelty").train
     generator = TextGenerator(model, precision)
-    _, unknown_characters = generator.encode_prompt(prompt)
+    given: str | bytes = content
+    if generator.tokenizer.unit == "character":
+        given = _with_line_ends(as_text(content, prompt_file) if prompt_file is not None else prompt, model.line_end)
+    _, unknown_characters = generator.encode_prompt(given)
     if unknown_characters:
         named = " ".join(f"{c!r}" for c in unknown_characters[:12]) + (" …" if len(unknown_characters) > 12 else "")
         if unknown == "error":
@@ -101,26 +119,37 @@ def sample(
         if temperature > 0 and top_k != 1:
             warn(f"--seed {seed}")
     seeds = [[seed, number] for number in range(num_samples)]
-    pieces = generator.stream_many(
-        seeds, prompt, max_length=length, params=params, ignore_eos=ignore_eos, within=within
-    )
+    options: dict[str, Any] = dict(max_length=length, params=params, ignore_eos=ignore_eos, within=within)
     with text_output(output) as write:
-        samples = _write_in_order(write, pieces, num_samples, prompt)
+        samples: list[Any]
+        if isinstance(given, bytes):  # what a model of bytes writes is written as it is
+            is_plain = num_samples == 1 and not (is_stdout(output or Path("-")) and sys.stdout.isatty())
+            pieces_of_bytes = generator.stream_many(seeds, given, **options)
+            samples = _write_in_order(write, pieces_of_bytes, num_samples, given, "" if is_plain else "\n")
+        else:
+            pieces = generator.stream_many(seeds, given, **options)
+            samples = _write_in_order(write, pieces, num_samples, given, model.line_end)
     if training is not None:
-        for number, text in enumerate(samples):
-            _report_novelty(f"sample {number + 1}: " if num_samples > 1 else "", training, generator.tokenizer, text)
+        for number, sample in enumerate(samples):
+            which = f"sample {number + 1}: " if num_samples > 1 else ""
+            _report_novelty(which, training, generator.tokenizer, sample)
 
 
-def without_line_end(text: str) -> str:
+def without_line_end(content: bytes) -> bytes:
     """Remove one line end, LF or CRLF, from the end of a text: editors and `echo` add it, and nobody means it."""
-    return text.removesuffix("\n").removesuffix("\r") if text.endswith("\n") else text
+    return content.removesuffix(b"\n").removesuffix(b"\r") if content.endswith(b"\n") else content
 
 
-def _report_novelty(which: str, training: np.ndarray, tokenizer: Tokenizer, text: str) -> None:
-    """Report on standard error, so that the sample can be piped. Bytes that are not UTF-8 count as new."""
+def _with_line_ends(text: str, line_end: str) -> str:
+    """Return a text whose lines end as those of the training text; one that ends lines with LF changes nothing."""
+    return text.replace("\r\n", "\n").replace("\n", line_end) if line_end != "\n" else text
+
+
+def _report_novelty(which: str, training: np.ndarray, tokenizer: Tokenizer, text: str | bytes) -> None:
+    """Report on standard error, so that the sample can be piped."""
     from chargen.evaluation.novelty import MIN_RUN_LENGTH, measure_novelty
 
-    ids = tokenizer.encode(text)
+    ids = tokenizer.encode(text) if isinstance(text, str) else tokenizer.encode_bytes(text)
     found = measure_novelty(training, ids)
     run = tokenizer.decode(ids[found.position : found.position + found.longest_run].tolist())
     shown = run if len(run) <= 60 else f"{run[:57]}..."
@@ -131,8 +160,12 @@ def _report_novelty(which: str, training: np.ndarray, tokenizer: Tokenizer, text
 
 
 def _write_in_order(
-    write: Callable[[str], object], pieces: Iterator[tuple[int, str]], num_samples: int, prompt: str
-) -> list[str]:
+    write: Callable[[str | bytes], object],
+    pieces: Iterator[tuple[int, Text]],
+    num_samples: int,
+    prompt: Text,
+    line_end: str,
+) -> list[Text]:
     """Write samples one after the other while they are generated side by side: the first one as it comes.
 
     The prompt is written as it was given, also where the model does not know a character of it.
@@ -140,15 +173,16 @@ def _write_in_order(
     Returns:
         What was written of each, without the prompt.
     """
-    waiting: list[list[str]] = [[] for _ in range(num_samples)]
+    joined = type(prompt)().join
+    waiting: list[list[Text]] = [[] for _ in range(num_samples)]
     for number in range(num_samples):
         if num_samples > 1:
-            write(f"{chr(10) if number else ''}--- sample {number + 1}\n")
-        write(prompt + "".join(waiting[number]))
+            write(f"{line_end if number else ''}--- sample {number + 1}{line_end}")
+        write(prompt + joined(waiting[number]))
         if number == 0:
             for which, piece in pieces:
                 waiting[which].append(piece)
                 if which == 0:
                     write(piece)
-        write("\n")
-    return ["".join(texts) for texts in waiting]
+        write(line_end)
+    return [joined(texts) for texts in waiting]

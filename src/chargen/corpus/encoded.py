@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -34,7 +34,7 @@ from chargen.corpus.reader import Article, Cleaning, Findings
 from chargen.corpus.sources import fetch, is_downloaded
 from chargen.corpus.split import BLOCK_IDS, num_train
 from chargen.corpus.text_files import TextFiles
-from chargen.corpus.tokenizer import END_ID, Tokenizer, Unit
+from chargen.corpus.tokenizer import END_ID, UNKNOWN_ID, Tokenizer, Unit
 from chargen.errors import ConfigError, TextError
 from chargen.storage.atomic import atomic_write, write_text
 from chargen.storage.locks import folder_lock
@@ -77,6 +77,15 @@ class Corpus:
     def validation(self) -> np.ndarray:
         """The last id for training followed by the held-out ids, so that each held-out id has a predecessor."""
         return self.ids[self.num_train - 1 :]
+
+    @property
+    def line_end(self) -> str:
+        """How most lines of the training text end: LF or CRLF."""
+        newline, carriage_return = (int(id) for id in self.tokenizer.encode("\n\r"))
+        ids = self.train[:BLOCK_IDS]
+        places = np.flatnonzero(ids[1:] == newline)
+        num_pairs = int((ids[places] == carriage_return).sum())
+        return "\r\n" if UNKNOWN_ID not in (newline, carriage_return) and 2 * num_pairs > len(places) else "\n"
 
     @property
     def start_id(self) -> int:
@@ -198,13 +207,16 @@ def _corpus(config: CorpusConfig, encoded: EncodedText, digest: str, note: str) 
     return Corpus(config.name, ids, tokenizer, digest, num_articles, num_train(ids, config), note)
 
 
-def encode_file(path: str, tokenizer: Tokenizer, cleaning: Cleaning) -> np.ndarray:
+def encode_file(
+    path: str, tokenizer: Tokenizer, cleaning: Cleaning, say: Callable[[str], object] = lambda _: None
+) -> np.ndarray:
     """Encode the articles of a file, a folder or a glob with an existing tokenizer.
 
     Args:
         path: as in `find_files`.
         tokenizer: its unit must be that of `cleaning`.
         cleaning: how to decode and clean the files.
+        say: called with what the user should know about their encodings.
 
     Returns:
         (N,) ids, of the tokenizer's `dtype`, with `END_ID` between two articles.
@@ -216,6 +228,8 @@ def encode_file(path: str, tokenizer: Tokenizer, cleaning: Cleaning) -> np.ndarr
     if cleaning.unit != tokenizer.unit:
         raise ValueError(f"cleaning.unit is {cleaning.unit}, but the tokenizer's unit is {tokenizer.unit}")
     text = TextFiles(tuple(find_files(path))).with_encodings(cleaning)
+    for note in (*text.notes, *text.misread(cleaning)):
+        say(note)
     lines = text.count_lines(cleaning) if cleaning.drop_repeated_lines is not None else None
     with closing(text.articles(cleaning, findings=Findings(lines))) as articles:
         pieces = list(_encode(articles, tokenizer))

@@ -90,6 +90,11 @@ def _check_text(name: str, text: str) -> None:
         raise ArgumentError(name, text, "a string")
 
 
+def short_unit(unit: object) -> str:
+    """Return what a score is per in a model of this unit: `char`, or `byte`."""
+    return "byte" if unit == "byte" else "char"
+
+
 class Tokenizer:
     """Convert text to ids and back: one id per character, or per byte of its UTF-8.
 
@@ -129,6 +134,11 @@ class Tokenizer:
         # The last entry, UNKNOWN_ID, stands for all code points beyond the table.
         self._table = np.zeros(ord(max(self.symbols, default="\0")) + 2, dtype=self.dtype)
         self._table[[ord(symbol) for symbol in self.symbols]] = np.arange(first, first + len(self.symbols))
+
+    @property
+    def short_unit(self) -> str:
+        """What a score is per: `char` or `byte`."""
+        return short_unit(self.unit)
 
     @property
     def vocab_size(self) -> int:
@@ -191,9 +201,31 @@ class Tokenizer:
         spelled = np.array(["\ufffd" if self.unit == "character" else "?", "\0", *self.symbols], dtype=object)
         return "".join(spelled[ids].tolist()).encode("utf-8" if self.unit == "character" else "latin-1")
 
+    def encode_bytes(self, data: bytes) -> np.ndarray:
+        """Return the ids of bytes, (N,) int64: one for each byte or, in the unit `character`, of their text in UTF-8.
+
+        Raises:
+            ArgumentError: `data` is not bytes; or the unit is `character`, and they are not UTF-8.
+        """
+        if not isinstance(data, (bytes, bytearray)):
+            raise ArgumentError("data", data, "bytes")
+        if self.unit == "byte":
+            return self.encode_code_points(code_points_of(bytes(data))).astype(np.int64)
+        try:
+            return self.encode(data.decode())
+        except UnicodeDecodeError as error:
+            raise ArgumentError("data", bytes(data), f"UTF-8; byte {error.start} is not") from None
+
     def decoder(self) -> StreamDecoder:
         """Return a decoder that takes one id at a time."""
         return StreamDecoder(self)
+
+    def spell(self, id: int) -> bytes:
+        """Return the bytes of one id: a byte or, in the unit `character`, a character in UTF-8. `END_ID` has none."""
+        if id == END_ID:
+            return b""
+        symbol = REPLACEMENT if id == UNKNOWN_ID else self.symbols[id - END_ID - 1]
+        return symbol.encode("latin-1" if self.unit == "byte" and id != UNKNOWN_ID else "utf-8")
 
     def unknown(self, text: str) -> list[str]:
         """Return the characters of `text` with an unknown symbol, each once, in the order of their first occurrence.

@@ -11,6 +11,7 @@ Dimensions: B windows side by side, T ticks, N characters.
 
 from __future__ import annotations
 
+import codecs
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -47,6 +48,16 @@ class Score:
     def bits_per_char(self) -> float:
         """The mean of -log2 p."""
         return self.nats_per_char / math.log(2)
+
+
+def num_utf8_characters(data: bytes) -> int | None:
+    """Count the characters of UTF-8 bytes, which may begin and end within one; None if they are not UTF-8."""
+    begin = next((place for place, byte in enumerate(data[:4]) if byte & 0xC0 != 0x80), 0)
+    try:
+        text, _ = codecs.utf_8_decode(data[begin:], "strict", False)
+    except UnicodeDecodeError:
+        return None
+    return len(text)
 
 
 @compute_threads()

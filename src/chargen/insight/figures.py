@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -12,6 +13,19 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt  # imported after the backend is set
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import findfont, fontManager, get_font
+
+DEFAULT_FONT = "DejaVu Sans"
+"""The font that comes with matplotlib."""
+
+CJK_FONTS = (
+    *("Noto Sans CJK TC", "Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans TC", "Source Han Sans TC"),
+    *("PingFang TC", "PingFang HK", "Heiti TC", "Hiragino Sans", "Microsoft JhengHei", "Microsoft YaHei", "SimHei"),
+    *("WenQuanYi Micro Hei", "WenQuanYi Zen Hei", "AR PL UMing TW", "Droid Sans Fallback", "Arial Unicode MS"),
+)
+"""Fonts with Chinese characters that are tried before all others."""
+
+logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # many fonts do not have every weight
 
 TRAIN_COLOR, VALIDATION_COLOR, RATE_COLOR = "#9ecae1", "#d94801", "#bdbdbd"
 RUN_COLORS = (VALIDATION_COLOR, "#756bb1", "#31a354")
@@ -20,7 +34,15 @@ Points = tuple[Sequence[float], Sequence[float]]
 """The x and y coordinates of points."""
 
 
-def learning_curve(path: Path | IO[bytes], title: str, train: Points, validation: Points, rate: Points) -> None:
+def learning_curve(
+    path: Path | IO[bytes],
+    title: str,
+    train: Points,
+    validation: Points,
+    rate: Points,
+    *,
+    per: str = "character",
+) -> None:
     """Draw the loss of a run over time, for training windows and held-out text, and its learning rate behind them.
 
     Args:
@@ -29,6 +51,7 @@ def learning_curve(path: Path | IO[bytes], title: str, train: Points, validation
         train: seconds, and nats per character of training windows.
         validation: seconds, and nats per character of the held-out text.
         rate: seconds, and learning rate; drawn without a scale.
+        per: what the loss is per: `character` or `byte`.
     """
     figure, axis = plt.subplots(figsize=(7.2, 4.2), dpi=150)
     behind = axis.twinx()
@@ -54,7 +77,7 @@ def learning_curve(path: Path | IO[bytes], title: str, train: Points, validation
     in_range = sorted([*train[1][2:], *validation[1]])  # the first losses are so high that they would hide the rest
     if in_range:
         axis.set_ylim(in_range[0] - 0.1, in_range[-1] + 0.1)
-    _save(figure, axis, path, title)
+    _save(figure, axis, path, title, per)
 
 
 def compare_runs(path: Path, title: str, curves: Mapping[str, Sequence[Sequence[Sequence[float]]]]) -> None:
@@ -78,11 +101,57 @@ def compare_runs(path: Path, title: str, curves: Mapping[str, Sequence[Sequence[
     _save(figure, axis, path, title)
 
 
-def _save(figure: Figure, axis: Axes, path: Path | IO[bytes], title: str) -> None:
+def fonts_for(text: str) -> list[str]:
+    """Return the names of fonts that have the characters of a text together; the first one is that of all pictures.
+
+    Characters that no installed font has are missing from all of them: see `without_missing`.
+    """
+    names, missing = [DEFAULT_FONT], _missing(text, [_default_file()])
+    if not missing:
+        return names
+    entries = _font_files()
+    for name in (*filter(entries.__contains__, CJK_FONTS), *sorted(entries)):
+        try:
+            left = _missing("".join(missing), [entries[name]])
+        except (OSError, RuntimeError):  # a damaged font
+            continue
+        if left < missing:
+            names.append(name)
+            missing = left
+        if not missing:
+            break
+    return names
+
+
+def without_missing(text: str, fonts: Sequence[str]) -> str:
+    """Escape the characters of a text that none of these fonts has, such as `\\u4e2d`."""
+    entries = _font_files()
+    missing = _missing(text, [_default_file(), *(entries[name] for name in fonts if name in entries)])
+    return "".join(ascii(character)[1:-1] if character in missing else character for character in text)
+
+
+def _font_files() -> dict[str, str]:
+    """Return the file of each installed font, except for those that draw one box for all characters of a script."""
+    entries = reversed(fontManager.ttflist)
+    return {entry.name: entry.fname for entry in entries if not entry.name.startswith("Last Resort")}
+
+
+def _default_file() -> str:
+    return str(findfont(DEFAULT_FONT))
+
+
+def _missing(text: str, files: Iterable[str]) -> set[str]:
+    """Return the characters of a text that no font in these files has."""
+    maps = [get_font(file).get_charmap() for file in files]
+    return {character for character in text if not any(ord(character) in known for known in maps)}
+
+
+def _save(figure: Figure, axis: Axes, path: Path | IO[bytes], title: str, per: str = "character") -> None:
     """Add title, labels and legend, and write the picture."""
-    axis.set_title(title, loc="left", fontsize=11)
+    fonts = fonts_for(title)
+    axis.set_title(without_missing(title, fonts), loc="left", fontsize=11, fontfamily=fonts, parse_math=False)
     axis.set_xlabel("seconds of training")
-    axis.set_ylabel("nats per character")
+    axis.set_ylabel(f"nats per {per}")
     axis.spines[["top", "right"]].set_visible(False)
     axis.grid(axis="y", alpha=0.25)
     axis.legend(frameon=False, loc="upper right")

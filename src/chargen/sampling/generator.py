@@ -11,6 +11,7 @@ import os
 import unicodedata
 from collections.abc import Callable, Generator, Iterable, Sequence
 from functools import partial
+from typing import Protocol, TypeVar
 
 import numpy as np
 
@@ -25,6 +26,9 @@ from chargen.sampling.session import Network, Seed, Session, make_rng
 from chargen.sampling.weights import Precision, check_precision
 from chargen.storage.model_file import ModelFile
 from chargen.storage.run_folder import load_model
+
+Text = TypeVar("Text", str, bytes)
+Written = TypeVar("Written", str, bytes, covariant=True)
 
 _CHARACTERS_PER_STEP = 32  # between two pieces of text; about a millisecond
 
@@ -97,37 +101,38 @@ class TextGenerator:
 
     def generate(
         self,
-        prompt: str = "",
+        prompt: Text = "",  # type: ignore[assignment]
         *,
         max_length: int = 1000,
         params: SamplingParams = SamplingParams(),
         seed: Seed = None,
         ignore_eos: bool = False,
         within: bool = False,
-    ) -> str:
+    ) -> Text:
         """Continue a prompt and return the whole continuation. The arguments are those of `stream`."""
         pieces = self.stream(
             prompt, max_length=max_length, params=params, seed=seed, ignore_eos=ignore_eos, within=within
         )
-        return "".join(pieces)
+        return type(prompt)().join(pieces)
 
     def stream(
         self,
-        prompt: str = "",
+        prompt: Text = "",  # type: ignore[assignment]
         *,
         max_length: int = 1000,
         params: SamplingParams = SamplingParams(),
         seed: Seed = None,
         ignore_eos: bool = False,
         within: bool = False,
-    ) -> Generator[str, None, None]:
+    ) -> Generator[Text, None, None]:
         """Continue a prompt piece by piece.
 
         The arguments are checked when `stream` is called. The prompt is read when the first piece is asked for.
 
         Args:
-            prompt: text to continue. It is not repeated. Characters that the model does not know are treated as
-                `encode_prompt` says.
+            prompt: what to continue. It is not repeated. A string gives strings, and bytes give bytes: those that a
+                model of bytes writes, or UTF-8. In the string of a model of bytes, U+FFFD stands for bytes that are not
+                UTF-8. Characters that the model does not know are treated as `encode_prompt` says.
             max_length: how many characters to write at most; bytes, for a model of bytes.
             params: how each character is chosen.
             seed: the same seed writes the same text, see `TextGenerator`; None writes another text each time.
@@ -149,13 +154,13 @@ class TextGenerator:
     def stream_many(
         self,
         seeds: Sequence[Seed],
-        prompt: str = "",
+        prompt: Text = "",  # type: ignore[assignment]
         *,
         max_length: int = 1000,
         params: SamplingParams = SamplingParams(),
         ignore_eos: bool = False,
         within: bool = False,
-    ) -> Generator[tuple[int, str], None, None]:
+    ) -> Generator[tuple[int, Text], None, None]:
         """Write several continuations of a prompt at once. Each is what `stream` writes with its seed.
 
         Args:
@@ -179,7 +184,7 @@ class TextGenerator:
         check_type("params", params, SamplingParams, "a SamplingParams, such as SamplingParams(temperature=0.8)")
         check_type("ignore_eos", ignore_eos, (bool, np.bool_), "True or False")
         check_type("within", within, (bool, np.bool_), "True or False")
-        ids, _ = self.encode_prompt(prompt)
+        ids: list[int] = self.encode_prompt(prompt)[0]
         if within and not ids:
             raise ArgumentError("within", True, "False, unless the prompt has a character that the model knows")
 
@@ -189,30 +194,29 @@ class TextGenerator:
             self.network.open, ids if within else [self.start_id, *ids], params, max_length=max_length, banned=banned,
             stop=None if ignore_eos else END_ID, state=self.model_file.initial_state(within=within),
         )  # fmt: skip
-        return self._pieces(open_session, rngs, ignore_eos)
+        if isinstance(prompt, str):
+            return self._pieces(open_session, [(rng, _TextWriter(self.tokenizer, ignore_eos)) for rng in rngs])
+        return self._pieces(open_session, [(rng, _BytesWriter(self.tokenizer, ignore_eos)) for rng in rngs])
 
     def _pieces(
-        self, open_session: Callable[..., Session], rngs: Sequence[np.random.Generator], ignore_eos: bool
-    ) -> Generator[tuple[int, str], None, None]:
+        self, open_session: Callable[..., Session], writers: Sequence[tuple[np.random.Generator, _Writer[Text]]]
+    ) -> Generator[tuple[int, Text], None, None]:
         """Open a session for each generator of numbers, and run them to their ends.
 
         Yields:
             The number of a session and a piece of its text.
         """
-        if not rngs:
+        if not writers:
             return
-        first = open_session(seed=rngs[0])
-        sessions = [first, *(first.fork(rng) for rng in rngs[1:])]
-        decoders = [self.tokenizer.decoder() for _ in sessions]
+        first: Session = open_session(seed=writers[0][0])
+        sessions = [first, *(first.fork(rng) for rng, _ in writers[1:])]
         active, num_characters = dict(enumerate(sessions)), 1  # the first character comes as soon as possible
         while active:
             written = self.network.step(list(active.values()), num_characters)
             num_characters = _CHARACTERS_PER_STEP
             for (number, session), ids in zip(list(active.items()), written, strict=True):
-                decoder = decoders[number]
-                text = "".join(decoder.decode(id) + ("\n" if id == END_ID and ignore_eos else "") for id in ids)
+                text = writers[number][1].write(ids, session.finished)
                 if session.finished:
-                    text += decoder.flush()
                     del active[number]
                 if text:
                     yield number, text
@@ -248,7 +252,7 @@ class TextGenerator:
         return nats
 
     def clean(self, text: str) -> str:
-        """Return a text cleaned as the corpus was before the model learned it.
+        """Return a text cleaned as the corpus was before the model learned it, with its line ends.
 
         Raises:
             ArgumentError: `text` is not a string.
@@ -256,21 +260,60 @@ class TextGenerator:
         check_type("text", text, str, "a string")
         if self.cleaning["normalize_newlines"]:
             text = text.replace("\r\n", "\n").replace("\r", "\n")
+        elif self.model_file.line_end == "\r\n" and self.tokenizer.unit == "character":
+            text = text.replace("\r\n", "\n").replace("\n", "\r\n")
         return unicodedata.normalize("NFC", text) if self.cleaning["normalize_unicode"] else text
 
-    def encode_prompt(self, prompt: str) -> tuple[list[int], list[str]]:
+    def encode_prompt(self, prompt: str | bytes) -> tuple[list[int], list[str]]:
         """Return the ids of a prompt, and the characters in it that the model does not know, each once.
 
         Unknown characters are encoded as the unknown id if the training text had some; otherwise they are left out. A
         lone surrogate, which is not a character, is always unknown; but in a model of bytes, U+DC80 to U+DCFF stand for
-        the bytes 0x80 to 0xFF, as in Python's names of files.
+        the bytes 0x80 to 0xFF, as in Python's names of files. Bytes are UTF-8, except for a model of bytes.
 
         Raises:
-            ArgumentError: `prompt` is not a string.
+            ArgumentError: `prompt` is neither a string nor bytes, or bytes that are not UTF-8.
         """
-        check_type("prompt", prompt, str, "a string")
-        prompt = self.clean(prompt)
-        ids = self.tokenizer.encode(prompt)
+        check_type("prompt", prompt, (str, bytes), "a string or bytes")
+        if isinstance(prompt, bytes) and self.tokenizer.unit == "character":
+            try:
+                prompt = prompt.decode()
+            except UnicodeDecodeError as error:
+                raise ArgumentError("prompt", prompt, f"UTF-8; byte {error.start} is not") from None
+        if isinstance(prompt, bytes):
+            ids = self.tokenizer.encode_bytes(prompt)
+            unknown = [f"\\x{byte:02x}" for byte in dict.fromkeys(prompt) if chr(byte) not in self.tokenizer.symbols]
+        else:
+            prompt = self.clean(prompt)
+            ids, unknown = self.tokenizer.encode(prompt), self.tokenizer.unknown(prompt)
         if self.cleaning["min_count"] <= 1:
             ids = ids[ids != UNKNOWN_ID]
-        return ids.tolist(), self.tokenizer.unknown(prompt)
+        return ids.tolist(), unknown
+
+
+class _Writer(Protocol[Written]):
+    """Turns the ids of one text into what is written."""
+
+    def write(self, ids: list[int], is_last: bool) -> Written:
+        """Return what the ids complete."""
+
+
+class _TextWriter:
+    """Strings."""
+
+    def __init__(self, tokenizer: Tokenizer, ignore_eos: bool) -> None:
+        self._decoder, self._end = tokenizer.decoder(), "\n" if ignore_eos else ""
+
+    def write(self, ids: list[int], is_last: bool) -> str:
+        text = "".join(self._decoder.decode(id) + (self._end if id == END_ID else "") for id in ids)
+        return text + self._decoder.flush() if is_last else text
+
+
+class _BytesWriter:
+    """Bytes."""
+
+    def __init__(self, tokenizer: Tokenizer, ignore_eos: bool) -> None:
+        self._tokenizer, self._end = tokenizer, b"\n" if ignore_eos else b""
+
+    def write(self, ids: list[int], is_last: bool) -> bytes:
+        return b"".join(self._end if id == END_ID else self._tokenizer.spell(id) for id in ids)

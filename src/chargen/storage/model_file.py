@@ -94,6 +94,11 @@ class ModelFile:
         }
 
     @property
+    def line_end(self) -> str:
+        """How the lines of the training text end: LF, also if the file does not say, or CRLF."""
+        return "\r\n" if self.metadata.get("corpus", {}).get("line_end") == "\r\n" else "\n"
+
+    @property
     def corpus_sha256(self) -> str | None:
         """The digest of the text that the model learned from; None if the file does not say."""
         digest = self.metadata.get("corpus", {}).get("sha256")

@@ -53,6 +53,12 @@ class RunRecord:
     has_checkpoint: bool = False
     damaged: list[str] = field(default_factory=list)
 
+    @property
+    def unit(self) -> str:
+        """What the model reads and writes: `character` or `byte`."""
+        corpus = self.config.get("corpus")
+        return "byte" if isinstance(corpus, dict) and corpus.get("unit") == "byte" else "character"
+
 
 def list_runs(top: Path) -> list[RunRecord]:
     """Describe the runs at and below a folder, the newest last.

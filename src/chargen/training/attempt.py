@@ -132,10 +132,12 @@ class Attempt:
             max_seconds=length.max_seconds,
             characters_seen=plan.characters_seen,
             log_every=int(config.trainer.get("log_every_n_steps") or 50),
+            per=context.corpus.tokenizer.short_unit,
         )
         say = self.report.say
         self.validations = Validations(self.clock, length, plan, say)
-        self.best_model = BestModelWriter(context.run_dir, self.clock, config.sample_length, say)
+        per = context.corpus.tokenizer.short_unit
+        self.best_model = BestModelWriter(context.run_dir, self.clock, config.sample_length, say, per)
         seconds, updates = 60 * config.save_every_minutes, config.save_every_updates
         self.checkpoints = CheckpointWriter(context.run_dir / CHECKPOINT, seconds, updates, say)
         callbacks: list[Callback] = [

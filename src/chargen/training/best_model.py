@@ -45,13 +45,17 @@ class BestModelWriter(Callback):
         clock: measures the seconds of the run.
         sample_length: characters of the sample; 0 for none.
         say: prints a line.
+        per: what a score is per, `char` or `byte`.
     """
 
-    def __init__(self, run_dir: Path, clock: Timer, sample_length: int, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, run_dir: Path, clock: Timer, sample_length: int, say: Callable[[str], None], per: str = "char"
+    ) -> None:
         self.run_dir = run_dir
         self.clock = clock
         self.sample_length = sample_length
         self.say = say
+        self.per = per
         self.best = math.inf
         self.error = ""  # why the last model could not be written
         self._written = math.inf  # the best score whose weights are on the disk
@@ -90,9 +94,10 @@ class BestModelWriter(Callback):
         nats = float(trainer.callback_metrics[VALIDATION_SCORE])
         is_better = nats < self.best
         mark = "" if is_better else "  (not better)"
+        bits = "bpc" if self.per == "char" else "bits/byte"
         self.say(
             f"{clock_time(self.clock.time_elapsed())}  update {trainer.global_step:,}  "
-            f"quick validation {nats:.4f} nats/char  {nats / math.log(2):.4f} bpc{mark}"
+            f"quick validation {nats:.4f} nats/{self.per}  {nats / math.log(2):.4f} {bits}{mark}"
         )
         model = model_file_of(module_of(trainer), nats, trainer.global_step)
         if is_better:
@@ -114,10 +119,9 @@ class BestModelWriter(Callback):
                 self._unwritten, self._written = None, self.best
 
     def _write_sample(self, model: ModelFile, update: int, nats: float) -> None:
-        text = TextGenerator(model).generate(max_length=self.sample_length, seed=update)
-        with (
-            contextlib.suppress(OSError),
-            open_no_follow(self.run_dir / SAMPLES, "a", encoding="utf-8", newline="") as stream,
-        ):
-            stream.write(f"=== update {update}, quick validation {nats:.4f} nats/char\n{text}\n\n")
+        sample = TextGenerator(model).generate(b"", max_length=self.sample_length, seed=update)
+        with contextlib.suppress(OSError), open_no_follow(self.run_dir / SAMPLES, "ab") as stream:
+            heading = f"=== update {update}, quick validation {nats:.4f} nats/{self.per}\n"
+            stream.write(heading.encode() + sample + b"\n\n")
+        text = sample.decode("utf-8", "replace").replace("\r\n", "\n")
         self.say("    " + printable(text).strip().replace("\n", "\n    ") + "\n")

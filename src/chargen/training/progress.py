@@ -31,6 +31,7 @@ class ProgressReport(Callback):
         characters_seen: counts the characters that a number of updates have predicted.
         log_every: updates between two measurements.
         line_seconds: seconds between two lines where there is no terminal.
+        per: what a loss is per, `char` or `byte`.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class ProgressReport(Callback):
         characters_seen: Callable[[int], int],
         log_every: int = 50,
         line_seconds: float = 10.0,
+        per: str = "char",
     ) -> None:
         self.console = console
         self.clock = clock
@@ -50,6 +52,7 @@ class ProgressReport(Callback):
         self.max_seconds = max_seconds
         self.characters_seen = characters_seen
         self.log_every = log_every
+        self.per = per
         self.means: dict[str, float] = {}
         self._has_bar = console.is_terminal  # asked once: it searches the environment
         self._pace = BAR_SECONDS if self._has_bar else line_seconds
@@ -139,8 +142,8 @@ class ProgressReport(Callback):
         loss = means["train_nats_per_char"]
         numbers = {
             f"loss {loss:.3f} nats": 0,
-            f"{loss / math.log(2):.3f} bpc": 3,
-            f"{means['chars_per_second'] / 1e3:.1f} k chars/s": 2,
+            f"{loss / math.log(2):.3f} {'bpc' if self.per == 'char' else 'bits/byte'}": 3,
+            f"{means['chars_per_second'] / 1e3:.1f} k {self.per}s/s": 2,
             f"clipped {means.get('clip_fraction', 0.0):.0%}": 4,
             **({f"ends in {clock_time(left)}": 1} if math.isfinite(left) else {}),
         }

@@ -200,6 +200,7 @@ def _metadata(config: TrainConfig, corpus: Corpus) -> dict[str, Any]:
             "vocabulary": len(corpus.tokenizer.symbols),
             "articles": corpus.num_articles,
             "encodings": run_lengths(corpus.encodings),
+            "line_end": corpus.line_end,
         },
         "start_id": corpus.start_id,
         "versions": {

@@ -14,7 +14,7 @@ from rich.progress import Progress
 from chargen.corpus.code_points import printable
 from chargen.corpus.encoded import Corpus
 from chargen.durations import format_duration
-from chargen.evaluation.score import Score, score_streaming
+from chargen.evaluation.score import Score, num_utf8_characters, score_streaming
 from chargen.nn.model import CharRNN
 from chargen.nn.threads import num_threads
 from chargen.planning.length import clock_time
@@ -56,10 +56,11 @@ def finish(context: RunContext, outcome: Outcome) -> float:
     summary = _summary(context, outcome, model, score)
     write_text(run_dir / SUMMARY, json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
     folder, resume = shlex.quote(str(run_dir)), shlex.quote(f"resume={run_dir}")
-    uniform = math.log(model.config.num_symbols)
+    uniform, tokenizer = math.log(model.config.num_symbols), corpus.tokenizer
+    per = tokenizer.short_unit
     if not score.nats_per_char <= uniform:
         context.say(
-            f"the held-out text is predicted worse than by guessing uniformly, {uniform:.4f} nats/char: the run has "
+            f"the held-out text is predicted worse than by guessing uniformly, {uniform:.4f} nats/{per}: the run has "
             "diverged, or the model knows a small text by heart; write a smaller optimizer.learning_rate, or use more "
             "text"
         )
@@ -67,10 +68,12 @@ def finish(context: RunContext, outcome: Outcome) -> float:
     if context.config.sample_length:
         text = TextGenerator(model).generate(max_length=SAMPLE_LENGTH, seed=outcome.updates)
         sample = ["\na sample\n", *(f"    {line}" for line in printable(text).strip().splitlines())]
+    per_character = summary.get("validation_nats_per_utf8_character")
+    in_characters = "" if per_character is None else f"; {per_character:.4f} nats per character of UTF-8"
     lines = (
-        f"\nscore       {score.nats_per_char:.4f} nats/char   {score.bits_per_char:.4f} bits/char   "
-        f"({score.characters:,} held-out characters, one carried state)",
-        f"speed       {summary['chars_per_second']:,.0f} characters/s: {summary['characters_seen']:,} in "
+        f"\nscore       {score.nats_per_char:.4f} nats/{per}   {score.bits_per_char:.4f} bits/{per}   "
+        f"({score.characters:,} held-out {tokenizer.unit}s, one carried state{in_characters})",
+        f"speed       {summary['chars_per_second']:,.0f} {tokenizer.unit}s/s: {summary['characters_seen']:,} in "
         f"{clock_time(outcome.seconds)}, {outcome.updates:,} updates",
         f"written     {run_dir / MODEL}",
         *sample,
@@ -99,6 +102,7 @@ def _summary(context: RunContext, outcome: Outcome, model: ModelFile, score: Sco
         "validation_nats_per_char": score.nats_per_char,
         "validation_bits_per_char": score.bits_per_char,
         "validation_characters": score.characters,
+        **_per_character(context.corpus, score),
         "quick_validation_nats_per_char": model.estimate,
         "best_update": model.metadata.get("updates", outcome.updates),
         "parameters": model.config.num_parameters,
@@ -111,6 +115,18 @@ def _summary(context: RunContext, outcome: Outcome, model: ModelFile, score: Sco
         "versions": model.metadata["versions"],
         "threads": num_threads(),
     }
+
+
+def _per_character(corpus: Corpus, score: Score) -> dict[str, Any]:
+    """Return the unit of a model of bytes, and its score per character if its text is UTF-8."""
+    if corpus.tokenizer.unit == "character":
+        return {}
+    scored = corpus.tokenizer.to_bytes(corpus.validation[1 : score.characters + 1])
+    number = num_utf8_characters(scored.replace(b"\0", b""))
+    per_character = (
+        {"validation_nats_per_utf8_character": score.nats_per_char * score.characters / number} if number else {}
+    )
+    return {"unit": "byte", **per_character}
 
 
 def _score(model: ModelFile, corpus: Corpus, console: Console) -> Score:
