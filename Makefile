@@ -7,7 +7,7 @@ NATIVE := $(wildcard src/chargen/native/*.cpp src/chargen/native/*.h)
 BUILD_KERNELS = $(BIN)/python setup.py -q build_ext --inplace
 
 .DEFAULT_GOAL := help
-.PHONY: help install train sample evaluate plot test test-fast test-all bench quality texts hour beginnings lint types check format kernels lower-bounds clean
+.PHONY: help install train sample evaluate plot test test-fast test-all bench quality texts hour beginnings second lint types check format kernels lower-bounds clean
 
 ##@ Use it
 train: $(STAMP)  ## train for three minutes; ARGS="my.txt model=small" to change anything
@@ -46,6 +46,9 @@ hour: $(STAMP)  ## measure the score after an hour; a stopped measurement contin
 
 beginnings: $(STAMP)  ## count well-formed beginnings of samples, for ten minutes
 	$(BIN)/python benchmarks/results.py --long Beginnings $(ARGS)
+
+second: $(STAMP)  ## measure what init= gains on a second text, for fifteen minutes
+	$(BIN)/python benchmarks/results.py --long "A second text" $(ARGS)
 
 lint: $(STAMP)  ## ruff and clang-format: rules and formatting
 	$(BIN)/ruff check src tests benchmarks scripts setup.py

@@ -28,13 +28,17 @@ LONG_PARTS = {
     "Other texts": "bench_texts.py",
     "An hour": "bench_hour.py",
     "Beginnings": "bench_beginnings.py",
+    "A second text": "bench_init.py",
 }
 """The script of each long part by its name."""
 
+TARGETS = {name: name.split()[-1].lower() for name in LONG_PARTS} | {"A second text": "second"}
+"""What is written after `make` to run the script of a long part."""
+
 INTRODUCTION = (
     "# Results\n\n`make bench` writes the part on speed, `make quality` the part on quality, `make texts` the part on "
-    "other texts, `make hour` the part on a run of one hour, and `make beginnings` the part on how samples begin. All "
-    "figures are measured."
+    "other texts, `make hour` the part on a run of one hour, `make beginnings` the part on how samples begin, and "
+    "`make second` the part on a second text. All figures are measured."
 )
 
 
@@ -124,7 +128,7 @@ def speed_part(options: Sequence[str]) -> str:
 
 def long_part(name: str, options: Sequence[str]) -> str:
     """Run the script of a long part and format the part."""
-    command = f"make {name.split()[-1].lower()}{' ARGS=--quick' if options else ''}"
+    command = f"make {TARGETS[name]}{' ARGS=--quick' if options else ''}"
     head = f"# {name}\n\nWritten by `{command}`.\n\n{format_machine(machine_info())}."
     return f"{head}\n\n{section(FOLDER / LONG_PARTS[name], options, {})}"
 

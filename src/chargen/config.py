@@ -68,6 +68,9 @@ class CorpusConfig:
         Bound(lambda value: bool(value.strip()), "the name of a column, or a template of several in braces"),
     )  # fmt: skip
     min_count: int = setting(1, "rarer characters become the unknown character", whole(1))
+    vocabulary: Optional[str] = setting(
+        None, "a run whose characters are kept; others become the unknown character", _FOLDER
+    )
     normalize_newlines: bool = setting(False, "turn CRLF and CR into LF")
     normalize_unicode: bool = setting(False, "apply Unicode NFC")
     drop_repeated_lines: Optional[int] = setting(
@@ -170,6 +173,10 @@ class TrainConfig:
     seed: int = setting(1, "of weights and dropout", whole(0, 2**32 - 1))
     run_dir: str = setting(MISSING, "the folder of the run", _FOLDER)
     data_dir: str = setting("data", "the folder of downloads and encoded corpora", _FOLDER, resumable=True)
+    init: Optional[str] = setting(
+        None, "begin with the weights of a run, a model.safetensors or a last.ckpt; the text may be another one",
+        _FOLDER,
+    )  # fmt: skip
     resume: Optional[str] = setting(None, "a last.ckpt or a run's folder to continue", _FOLDER)
     logger: Optional[str] = setting(
         None, f"{', '.join(LOGGERS)}: log there as well as to metrics.csv", one_of(*LOGGERS), resumable=True
@@ -217,8 +224,10 @@ class TrainConfig:
         path = self.corpus.path
         if path is not None:
             path = [_absolute(one) for one in path] if isinstance(path, list) else _absolute(path)
-        corpus = replace(self.corpus, path=path)
-        return replace(self, corpus=corpus, data_dir=_absolute(self.data_dir))
+        vocabulary = self.corpus.vocabulary and _absolute(self.corpus.vocabulary)
+        corpus = replace(self.corpus, path=path, vocabulary=vocabulary)
+        init = self.init and _absolute(self.init)
+        return replace(self, corpus=corpus, data_dir=_absolute(self.data_dir), init=init)
 
     def with_changes(self, given: TrainConfig, keys: Iterable[str]) -> TrainConfig:
         """Return these settings with the values of some keys, such as `trainer.max_steps`, taken from `given`."""
@@ -260,6 +269,8 @@ def parse_config(container: Mapping[str, Any]) -> TrainConfig:
     config.trainer = {key: plain_number(value) for key, value in config.trainer.items()}
     require("model.vocab_size", config.model.vocab_size, config.model.vocab_size is None,
             "chargen counts the characters of the corpus itself; leave it out")  # fmt: skip
+    require("corpus.min_count", config.corpus.min_count, config.corpus.min_count == 1 or not config.corpus.vocabulary,
+            "leave it out: corpus.vocabulary says which characters there are")  # fmt: skip
     require("corpus.normalize_unicode", config.corpus.normalize_unicode,
             not config.corpus.normalize_unicode or config.corpus.unit == "character",
             "needs corpus.unit=character")  # fmt: skip

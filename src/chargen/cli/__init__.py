@@ -9,6 +9,7 @@
 - `unknown_options`: commands that refuse unknown options, and say what to write instead.
 - `overrides`: what is typed after `chargen train` becomes what Hydra reads.
 - `conf_folder`: the files in conf/.
+- `initial_model`: the model whose weights a new run begins with.
 - `stored_corpus`: the corpus that the files of a run name.
 - `train`, `resume`, `train_help`, `sample`, `evaluate`, `plot`, `runs`, `doctor`, `info`: the commands.
 """

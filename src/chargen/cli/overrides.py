@@ -44,7 +44,7 @@ def _keep_assertions_of_hydra() -> None:
 if sys.flags.optimize:
     _keep_assertions_of_hydra()
 
-PATHS = ("corpus.path", "run_dir", "data_dir", "resume")
+PATHS = ("corpus.path", "corpus.vocabulary", "run_dir", "data_dir", "resume", "init")
 """The keys whose value is a path and is taken as typed."""
 
 

@@ -32,6 +32,7 @@ def corpus_of(model: ModelFile, needed_by: str = "") -> Corpus:
     from chargen.config import parse_config
     from chargen.corpus.encoded import load_corpus, load_stored_corpus
     from chargen.corpus.encodings import from_run_lengths
+    from chargen.corpus.tokenizer import Tokenizer
 
     instead = f"leave out {needed_by}" if needed_by else "score a text with --text FILE"
     if model.metadata.get("config") is None:
@@ -41,8 +42,11 @@ def corpus_of(model: ModelFile, needed_by: str = "") -> Corpus:
         require_known_download(config)
         data_dir, digest = Path(config.data_dir), str(model.corpus_sha256)
         encodings = from_run_lengths(model.metadata["corpus"].get("encodings"))
-        corpus = load_stored_corpus(config.corpus, data_dir, digest, encodings)
-        corpus = corpus or load_corpus(config.corpus, data_dir, expected_sha256=digest, encodings=encodings)
+        tokenizer = Tokenizer.from_json(model.tokenizer)
+        corpus = load_stored_corpus(config.corpus, data_dir, digest, encodings, tokenizer)
+        corpus = corpus or load_corpus(
+            config.corpus, data_dir, expected_sha256=digest, encodings=encodings, tokenizer=tokenizer
+        )
         if corpus.tokenizer.vocab_size != model.config.vocab_size:
             raise FileError(f"the model does not know the symbols of corpus {corpus.name}")
         for note in corpus.note.splitlines():

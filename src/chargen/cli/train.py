@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from chargen.cli.resume import ResumedRun
     from chargen.config import TrainConfig
     from chargen.corpus.encoded import Corpus
+    from chargen.storage.model_file import ModelFile
 
 
 def train(context: typer.Context) -> None:
@@ -155,12 +156,18 @@ class _Runs:
 
         config, resumed = parse_config(settings), None
         config = replace(config, run_dir=expand_home(config.run_dir))
+        keys = [_key_of(override) for override in overrides]
+        initial = None
+        if config.init is not None:
+            from chargen.cli.initial_model import initial_model
+
+            config, initial = initial_model(config, keys)
         if config.resume is not None:
             if sweep_number is not None:
                 raise ConfigError("resume continues one run: leave out -m")
             from chargen.cli.resume import resumed_run
 
-            resumed = resumed_run(config, [_key_of(override) for override in overrides])
+            resumed = resumed_run(config, keys)
             config, is_named_by_time = resumed.config, False
         if sweep_number is not None:
             folder = self.sweep_folder if self.sweep_folder is not None and is_named_by_time else config.run_dir
@@ -168,7 +175,8 @@ class _Runs:
         with unfailing_stdout():
             if sweep_number is not None:
                 print(f"\n[{sweep_number}] {' '.join(overrides)}", flush=True)
-            score = train_run(config.with_absolute_paths(), self.program, resumed, may_rename=is_named_by_time)
+            config = config.with_absolute_paths()
+            score = train_run(config, self.program, resumed, initial=initial, may_rename=is_named_by_time)
         self.results.append((score, config.run_dir, " ".join(overrides)))
         return score
 
@@ -186,13 +194,21 @@ def _key_of(override: str) -> str:
     return override.lstrip("+").partition("=")[0]
 
 
-def train_run(config: TrainConfig, program: str, resumed: ResumedRun | None, *, may_rename: bool = False) -> float:
+def train_run(
+    config: TrainConfig,
+    program: str,
+    resumed: ResumedRun | None,
+    *,
+    initial: ModelFile | None = None,
+    may_rename: bool = False,
+) -> float:
     """Load the corpus and train; return the held-out score, nats per character.
 
     Args:
         config: the settings.
         program: what the user types to start chargen.
         resumed: the run to continue, if it is one.
+        initial: the model whose weights a new run begins with; None for random ones.
         may_rename: whether the folder of the run may get a number if it exists.
     """
     run_dir = Path(config.run_dir)
@@ -216,7 +232,7 @@ def train_run(config: TrainConfig, program: str, resumed: ResumedRun | None, *, 
         config = replace(config, run_dir=str(run_dir))
         _require_free(run_dir, config)
         if resumed is None:
-            return train(config, corpus, console=console, program=program)
+            return train(config, corpus, console=console, program=program, initial=initial)
         return train(
             config,
             corpus,
@@ -231,19 +247,25 @@ def _load_corpus(config: TrainConfig, resumed: ResumedRun | None) -> Corpus:
     """Load the text of a run; of one that continues, the text that it has learned from, wherever it lies now."""
     from chargen.corpus.encoded import load_corpus, load_stored_corpus
     from chargen.corpus.encodings import from_run_lengths
+    from chargen.corpus.tokenizer import Tokenizer
 
     data_dir = Path(config.data_dir)
     if resumed is None:
         return load_corpus(config.corpus, data_dir)
-    digest = resumed.checkpoint.corpus_sha256
-    encodings = from_run_lengths(resumed.checkpoint.metadata["corpus"].get("encodings"))
-    if resumed.has_new_text:
-        return load_corpus(config.corpus, data_dir, expected_sha256=digest, encodings=encodings)
+    checkpoint = resumed.checkpoint
+    digest, tokenizer = checkpoint.corpus_sha256, Tokenizer.from_json(checkpoint.tokenizer)
+    encodings = from_run_lengths(checkpoint.metadata["corpus"].get("encodings"))
+    init = f"to learn from another text with the weights of this run, write chargen train TEXT init={config.run_dir}"
     try:
-        stored = load_stored_corpus(config.corpus, data_dir, digest, encodings)
-        return stored or load_corpus(config.corpus, data_dir, expected_sha256=digest, encodings=encodings)
+        stored = None
+        if not resumed.has_new_text:
+            stored = load_stored_corpus(config.corpus, data_dir, digest, encodings, tokenizer)
+        return stored or load_corpus(
+            config.corpus, data_dir, expected_sha256=digest, encodings=encodings, tokenizer=tokenizer
+        )
     except TextError as error:
-        raise TextError(f"{error}; if the text lies elsewhere now, write corpus.path=FILE") from None
+        moved = "" if resumed.has_new_text else "; if the text lies elsewhere now, write corpus.path=FILE"
+        raise TextError(f"{error}{moved}; {init}") from None
 
 
 def _require_folder(run_dir: Path) -> None:

@@ -28,19 +28,16 @@ from chargen.corpus.encoded_folder import (
     load_encoded,
 )
 from chargen.corpus.encodings import AUTO
-from chargen.corpus.files import find_files, find_text
+from chargen.corpus.files import find_files
 from chargen.corpus.progress import Advance, byte_progress
 from chargen.corpus.reader import Article, Cleaning, Findings
-from chargen.corpus.sources import fetch, is_downloaded
 from chargen.corpus.split import BLOCK_IDS, num_train
-from chargen.corpus.text_files import TextFiles
+from chargen.corpus.text_files import TextFiles, absence, find_source
 from chargen.corpus.tokenizer import END_ID, UNKNOWN_ID, Tokenizer, Unit
 from chargen.errors import ConfigError, TextError
 from chargen.storage.atomic import atomic_write, write_text
 from chargen.storage.locks import folder_lock
-
-PYTHON_REFERENCE = "python_reference"
-"""Name of the corpus that needs no file: the Python language reference."""
+from chargen.storage.run_folder import load_model
 
 
 @dataclass(frozen=True)
@@ -106,6 +103,7 @@ def load_corpus(
     *,
     expected_sha256: str | None = None,
     encodings: Sequence[str] = (),
+    tokenizer: Tokenizer | None = None,
 ) -> Corpus:
     """Find the text of a corpus, encode it unless that was done before, and map its ids into memory.
 
@@ -114,13 +112,16 @@ def load_corpus(
         data_dir: the folder of downloads and encoded corpora.
         expected_sha256: digest of the text that a run has learned from. A text with another digest is not encoded.
         encodings: the encoding of each file, if they are known; for `corpus.encoding=auto`.
+        tokenizer: of the run, if the text has to be encoded with it; otherwise `corpus.vocabulary` names its run.
 
     Raises:
+        FileError: the run that `corpus.vocabulary` names cannot be read.
         ConfigError: a setting of the corpus is missing, unknown, or does not fit its text.
         TextError: the text cannot be found, fetched or read, has another digest, or is too short.
     """
     cleaning = _cleaning_of(config)
-    source = _source_of(config, data_dir)
+    vocabulary = _vocabulary_of(config, tokenizer)
+    source = find_source(config, data_dir)
     stamps = source.stamps()
     # Every byte is read for the digest, to count and to encode; and to find encodings, and to count lines.
     num_readings = 3 + (cleaning.encoding == AUTO) + (cleaning.drop_repeated_lines is not None)
@@ -137,7 +138,8 @@ def load_corpus(
             )
 
         def key_and_folder(names: Sequence[str]) -> tuple[str, Path]:
-            key = key_of(described(digest, source.suffixes(), cleaning, names), config.min_count)
+            text = described(digest, source.suffixes(), cleaning, names, vocabulary)
+            key = key_of(text, config.min_count)
             return key, data_dir / ENCODED / key[:NAME_LENGTH]
 
         num_files = len(stamps)
@@ -154,10 +156,10 @@ def load_corpus(
                 encoded = load_encoded(folder, key)  # another process may have written it in the meantime
                 if encoded is None:
                     (folder / "manifest.json").unlink(missing_ok=True)
-                    sizes = _write_ids(source, cleaning, folder, config, advance)
+                    sizes = _write_ids(source, cleaning, folder, config, advance, vocabulary=vocabulary)
                     if not source.has(stamps):
                         raise TextError(f"the text of corpus {config.name} changed while it was read: try again")
-                    text = described(digest, source.suffixes(), cleaning, source.encodings)
+                    text = described(digest, source.suffixes(), cleaning, source.encodings, vocabulary)
                     manifest = {"key": key, "name": config.name, "sha256": digest, **text, **sizes}
                     if source.download is not None:
                         manifest["download"] = source.download
@@ -169,7 +171,11 @@ def load_corpus(
 
 
 def load_stored_corpus(
-    config: CorpusConfig, data_dir: Path, sha256: str, encodings: Sequence[str] = ()
+    config: CorpusConfig,
+    data_dir: Path,
+    sha256: str,
+    encodings: Sequence[str] = (),
+    tokenizer: Tokenizer | None = None,
 ) -> Corpus | None:
     """Map the ids of a text that is not where it was, but was encoded before.
 
@@ -178,6 +184,7 @@ def load_stored_corpus(
         data_dir: the folder of downloads and encoded corpora.
         sha256: digest of the text.
         encodings: the encoding of each file, if they are known.
+        tokenizer: as in `load_corpus`.
 
     Returns:
         None if there is a text where it was, whether or not it is the same, or if its ids are not in `data_dir`.
@@ -185,9 +192,11 @@ def load_stored_corpus(
     Raises:
         ConfigError: a setting of the corpus is unknown.
     """
-    problem = _absence(config, data_dir, sha256)
-    cleaning = _cleaning_of(config)
-    encoded = find_encoded(data_dir, sha256, cleaning, config.min_count, encodings) if problem else None
+    problem = absence(config, data_dir, sha256)
+    if not problem:
+        return None
+    vocabulary = _vocabulary_of(config, tokenizer)
+    encoded = find_encoded(data_dir, sha256, _cleaning_of(config), config.min_count, encodings, vocabulary=vocabulary)
     if encoded is None:
         return None
     corpus = _corpus(config, encoded, sha256, f"{problem}; its ids are in {data_dir}")
@@ -200,6 +209,22 @@ def _cleaning_of(config: CorpusConfig) -> Cleaning:
         config.encoding, unit, config.normalize_newlines, config.normalize_unicode, config.errors,
         config.drop_repeated_lines, config.field,
     )  # fmt: skip
+
+
+def _vocabulary_of(config: CorpusConfig, tokenizer: Tokenizer | None) -> Tokenizer | None:
+    """Return the tokenizer that the text is encoded with; None if the text has its own characters.
+
+    Raises:
+        ConfigError: it is one of bytes, and the text is one of characters, or the reverse.
+    """
+    if config.vocabulary is None:
+        return None
+    tokenizer = tokenizer or Tokenizer.from_json(load_model(config.vocabulary).tokenizer)
+    if tokenizer.unit != config.unit:
+        raise ConfigError(
+            f"corpus.vocabulary={config.vocabulary}: it is one of {tokenizer.unit}s; write corpus.unit={tokenizer.unit}"
+        )
+    return tokenizer
 
 
 def _corpus(config: CorpusConfig, encoded: EncodedText, digest: str, note: str) -> Corpus:
@@ -236,44 +261,17 @@ def encode_file(
     return np.concatenate(pieces) if pieces else np.empty(0, dtype=tokenizer.dtype)
 
 
-# ------------------------------------------------------------------------------- where the text is
-
-
-def _source_of(config: CorpusConfig, data_dir: Path) -> TextFiles:
-    """Find the text of a corpus, and fetch it if necessary."""
-    if config.url is not None:
-        if config.file is None or config.size is None or config.sha256 is None:
-            raise ConfigError(f"corpus.url={config.url}: set corpus.file, corpus.size and corpus.sha256 too")
-        file = fetch(config.url, data_dir / config.file, config.size, config.sha256)
-        return TextFiles((file,), config.file)
-    if config.path is not None:
-        found = find_text(config.path)
-        return TextFiles(tuple(found.files), notes=(f"left out: {found.left_out}",) if found.left_out else ())
-    if config.name != PYTHON_REFERENCE:
-        raise ConfigError(f"corpus={config.name} needs a text: corpus.path=FILE, FOLDER or 'GLOB'")
-    return TextFiles(None)
-
-
-def _absence(config: CorpusConfig, data_dir: Path, sha256: str) -> str:
-    """Say that the text of a run is not where it was; "" if there is a text, whether or not it is the same."""
-    if config.url is not None:
-        here = config.file and is_downloaded(data_dir / config.file)
-        return "" if here else f"the download {config.file} is not in {data_dir}"
-    if config.path is not None:
-        try:
-            find_files(config.path)
-        except TextError as error:
-            return str(error)
-        return ""
-    is_same = config.name != PYTHON_REFERENCE or TextFiles(None).sha256() == sha256
-    return "" if is_same else "the Python language reference of this Python is another one"
-
-
 # ------------------------------------------------------------------------------- encoded folder
 
 
 def _write_ids(
-    source: TextFiles, cleaning: Cleaning, folder: Path, config: CorpusConfig, advance: Advance
+    source: TextFiles,
+    cleaning: Cleaning,
+    folder: Path,
+    config: CorpusConfig,
+    advance: Advance,
+    *,
+    vocabulary: Tokenizer | None,
 ) -> dict[str, Any]:
     """Read the articles twice and write `ids.bin` and `tokenizer.json`. Return what the manifest says about the ids."""
     lines = source.count_lines(cleaning, advance) if cleaning.drop_repeated_lines is not None else None
@@ -284,7 +282,8 @@ def _write_ids(
             count_code_points(symbols, counts)
     if not counts.any():
         raise TextError(f"the corpus {config.name} is empty: give a text with characters in it")
-    tokenizer = Tokenizer(map(chr, np.flatnonzero(counts >= max(config.min_count, 1))), cast(Unit, config.unit))
+    known = map(chr, np.flatnonzero(counts >= max(config.min_count, 1)))
+    tokenizer = vocabulary or Tokenizer(known, cast(Unit, config.unit))
     if not tokenizer.symbols:
         raise ConfigError(
             f"corpus.min_count={config.min_count}: no character occurs that often; the most common one occurs "
@@ -300,6 +299,10 @@ def _write_ids(
     write_text(folder / "tokenizer.json", tokenizer.to_json())
     sizes: dict[str, Any] = {"dtype": tokenizer.dtype.name, "num_ids": num_ids, "num_articles": num_articles}
     notes = [*source.misread(cleaning), *_notes(counts, findings, config)]
+    if vocabulary is not None and (unknown := counts.sum() - counts[[ord(c) for c in vocabulary.symbols]].sum()):
+        notes.append(
+            f"corpus.vocabulary does not have {unknown:,} of the {counts.sum():,} characters: they are unknown"
+        )
     return {**sizes, "notes": notes} if notes else sizes
 
 

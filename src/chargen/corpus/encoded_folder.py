@@ -51,7 +51,13 @@ class EncodedText(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
-def described(sha256: str, suffixes: list[str], cleaning: Cleaning, encodings: Sequence[str] = ()) -> dict[str, Any]:
+def described(
+    sha256: str,
+    suffixes: list[str],
+    cleaning: Cleaning,
+    encodings: Sequence[str] = (),
+    vocabulary: Tokenizer | None = None,
+) -> dict[str, Any]:
     """Return what decides which ids a text has, apart from `min_count`.
 
     Args:
@@ -59,6 +65,7 @@ def described(sha256: str, suffixes: list[str], cleaning: Cleaning, encodings: S
         suffixes: of its files.
         cleaning: how it is cleaned.
         encodings: the encoding of each file; one name stands for files that all have the same.
+        vocabulary: the tokenizer, if it is not made from the text.
     """
     names = list(encodings) if len(set(encodings)) > 1 else next(iter(encodings), cleaning.encoding)
     settings = {**asdict(cleaning), "encoding": names}
@@ -66,6 +73,8 @@ def described(sha256: str, suffixes: list[str], cleaning: Cleaning, encodings: S
     for key, default in _LATER_SETTINGS.items():
         if settings[key] == default and not (key == "field" and has_new_kinds):
             del settings[key]
+    if vocabulary is not None:
+        settings["vocabulary"] = hashlib.sha256(vocabulary.to_json().encode()).hexdigest()
     return {"version": FORMAT_VERSION, "text": sha256, "kinds": suffixes, **settings}
 
 
@@ -75,7 +84,13 @@ def key_of(text: dict[str, Any], min_count: int) -> str:
 
 
 def find_encoded(
-    data_dir: Path, sha256: str, cleaning: Cleaning, min_count: int, encodings: Sequence[str] = ()
+    data_dir: Path,
+    sha256: str,
+    cleaning: Cleaning,
+    min_count: int,
+    encodings: Sequence[str] = (),
+    *,
+    vocabulary: Tokenizer | None = None,
 ) -> EncodedText | None:
     """Find the ids of a text by its digest, whatever its files were called.
 
@@ -85,6 +100,7 @@ def find_encoded(
         cleaning: how it was cleaned.
         min_count: rarer characters are unknown.
         encodings: the encoding of each file; if they are not known and are to be found, any will do.
+        vocabulary: the tokenizer, if it is not made from the text.
 
     Returns:
         None if it was not encoded with these settings.
@@ -96,7 +112,7 @@ def find_encoded(
             stored = json.loads(manifest.read_text(encoding="utf-8"))
             names = stored["encoding"] if cleaning.encoding == AUTO and not encodings else encodings
             names = [names] if isinstance(names, str) else names
-            key = key_of(described(sha256, stored["kinds"], cleaning, names), min_count)
+            key = key_of(described(sha256, stored["kinds"], cleaning, names, vocabulary), min_count)
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             continue
         if (encoded := load_encoded(manifest.parent, key)) is not None:

@@ -9,15 +9,20 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 
+from chargen.config import CorpusConfig
 from chargen.corpus.code_points import code_points_of
 from chargen.corpus.decoding import blocks_of
 from chargen.corpus.encodings import AUTO, SAMPLE_SIZE, better_encoding, decoded_twice, detect_encodings
+from chargen.corpus.files import find_files, find_text
 from chargen.corpus.progress import Advance
 from chargen.corpus.reader import Article, Cleaning, Findings, is_encoded, read_articles
 from chargen.corpus.repeated_lines import LineCounts
-from chargen.corpus.sources import python_reference, reading
-from chargen.errors import TextError
+from chargen.corpus.sources import fetch, is_downloaded, python_reference, reading
+from chargen.errors import ConfigError, TextError
 from chargen.storage.checksum import sha256_of
+
+PYTHON_REFERENCE = "python_reference"
+"""Name of the corpus that needs no file: the Python language reference."""
 
 NUM_NAMED = 3
 """How many files a note names."""
@@ -146,3 +151,36 @@ def _named(files: Iterable[Path]) -> str:
     """Name a few files, or say how many there are."""
     names = [file.name for file in files]
     return ", ".join(names) if len(names) <= NUM_NAMED else f"{', '.join(names[:2])} and {len(names) - 2:,} others"
+
+
+# ------------------------------------------------------------------------------- where the text is
+
+
+def find_source(config: CorpusConfig, data_dir: Path) -> TextFiles:
+    """Find the text of a corpus, and fetch it if necessary."""
+    if config.url is not None:
+        if config.file is None or config.size is None or config.sha256 is None:
+            raise ConfigError(f"corpus.url={config.url}: set corpus.file, corpus.size and corpus.sha256 too")
+        file = fetch(config.url, data_dir / config.file, config.size, config.sha256)
+        return TextFiles((file,), config.file)
+    if config.path is not None:
+        found = find_text(config.path)
+        return TextFiles(tuple(found.files), notes=(f"left out: {found.left_out}",) if found.left_out else ())
+    if config.name != PYTHON_REFERENCE:
+        raise ConfigError(f"corpus={config.name} needs a text: corpus.path=FILE, FOLDER or 'GLOB'")
+    return TextFiles(None)
+
+
+def absence(config: CorpusConfig, data_dir: Path, sha256: str) -> str:
+    """Say that the text of a run is not where it was; "" if there is a text, whether or not it is the same."""
+    if config.url is not None:
+        here = config.file and is_downloaded(data_dir / config.file)
+        return "" if here else f"the download {config.file} is not in {data_dir}"
+    if config.path is not None:
+        try:
+            find_files(config.path)
+        except TextError as error:
+            return str(error)
+        return ""
+    is_same = config.name != PYTHON_REFERENCE or TextFiles(None).sha256() == sha256
+    return "" if is_same else "the Python language reference of this Python is another one"

@@ -192,6 +192,11 @@ class Checkpoint:
         return dict(self.content["hyper_parameters"]["metadata"])
 
     @property
+    def tokenizer(self) -> str:
+        """The tokenizer's JSON."""
+        return str(self.content["hyper_parameters"]["tokenizer"])
+
+    @property
     def corpus_sha256(self) -> str:
         """The digest of the text that the run learns from."""
         return str(self.metadata["corpus"]["sha256"])
@@ -227,8 +232,7 @@ class Checkpoint:
             FileError: its weights or initial states do not have the shapes of its settings.
         """
         weights = {name.removeprefix("model."): value.float().numpy() for name, value in self.state_dict.items()}
-        tokenizer = self.content["hyper_parameters"]["tokenizer"]
-        model = ModelFile(weights, self.model, tokenizer, self.metadata)
+        model = ModelFile(weights, self.model, self.tokenizer, self.metadata)
         if states := self.content["chargen"].get("initial_states"):
             model = model.with_initial_states({name: state.numpy() for name, state in states.items()})
         return model.checked(self.file)

@@ -25,10 +25,12 @@ from chargen.errors import FileError, UserError
 from chargen.nn.threads import compute_threads
 from chargen.planning.length import RunLength, RunPlan
 from chargen.storage.checkpoint import CHECKPOINT, Checkpoint
+from chargen.storage.model_file import ModelFile
 from chargen.storage.run_folder import CONFIG, METRICS, TOKENIZER
 from chargen.training.best_model import BestModelWriter
 from chargen.training.checkpoints import CheckpointFiles, CheckpointWriter
 from chargen.training.divergence import Diverged
+from chargen.training.initialization import initialize
 from chargen.training.metrics import MetricsFile
 from chargen.training.module import VALIDATION_SCORE, CharLanguageModel
 from chargen.training.profile import profile_report
@@ -51,6 +53,7 @@ class RunContext:
         console: where to show the run.
         program: what the user types to start chargen.
         loggers: loggers besides `metrics.csv`.
+        initial: the model whose weights a new run begins with; None for random ones.
     """
 
     config: TrainConfig
@@ -59,6 +62,7 @@ class RunContext:
     console: Console
     program: str
     loggers: Sequence[Logger] = ()
+    initial: ModelFile | None = None
 
     @property
     def run_dir(self) -> Path:
@@ -113,6 +117,8 @@ class Attempt:
         torch.manual_seed(config.seed)
         tokenizer = context.corpus.tokenizer.to_json()
         self.module = CharLanguageModel(asdict(plan.model), asdict(config.optimizer), tokenizer, context.metadata)
+        if context.initial is not None and start.checkpoint is None:
+            initialize(self.module.model, context.corpus.tokenizer, context.initial)
         self.module.start_run(
             length.max_updates,
             rollbacks=start.rollbacks,

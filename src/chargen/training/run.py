@@ -20,6 +20,7 @@ import chargen
 from chargen.config import TrainConfig
 from chargen.corpus.encoded import Corpus
 from chargen.corpus.encodings import run_lengths
+from chargen.corpus.tokenizer import Tokenizer
 from chargen.durations import format_duration
 from chargen.errors import FileError, TextError, UserError
 from chargen.nn.speed import measure_speed
@@ -28,9 +29,11 @@ from chargen.planning.length import RunPlan, clock_time, extended_time
 from chargen.planning.size import require_memory
 from chargen.storage.atomic import write_text
 from chargen.storage.checkpoint import CHECKPOINT, Checkpoint
+from chargen.storage.model_file import ModelFile, digest_of
 from chargen.storage.run_folder import CONFIG, METRICS, MODEL, SAMPLES, SUMMARY, TOKENIZER
 from chargen.training.attempt import Attempt, RunContext, Start
 from chargen.training.best_model import estimate_of, model_file_of
+from chargen.training.initialization import known_symbols
 from chargen.training.metrics import extra_logger
 from chargen.training.module import CharLanguageModel
 from chargen.training.rollbacks import fit_with_rollbacks
@@ -47,6 +50,7 @@ def train(
     program: str,
     checkpoint: Checkpoint | None = None,
     new_length: bool = False,
+    initial: ModelFile | None = None,
 ) -> float:
     """Train a model and write the folder of the run.
 
@@ -57,6 +61,7 @@ def train(
         program: what the user types to start chargen.
         checkpoint: where a run continues; None to begin one.
         new_length: whether the user has given a resumed run another length.
+        initial: the model whose weights a new run begins with; None for random ones.
 
     Returns:
         The held-out score of the best weights, nats per character by protocol B.
@@ -75,7 +80,12 @@ def train(
     config = replace(config, model=model)
     run_dir = Path(config.run_dir)
     loggers = [extra_logger(config.logger, run_dir)] if config.logger is not None else []
-    context = RunContext(config, corpus, _metadata(config, corpus), console, program, loggers)
+    metadata = _metadata(config, corpus)
+    if initial is not None:
+        metadata["init"] = _init_of(config, corpus, initial, console)
+    elif checkpoint is not None and "init" in checkpoint.metadata:
+        metadata["init"] = checkpoint.metadata["init"]
+    context = RunContext(config, corpus, metadata, console, program, loggers, initial)
     plan = context.plan
     length = plan.length
     plan.require_validations()
@@ -211,6 +221,16 @@ def _metadata(config: TrainConfig, corpus: Corpus) -> dict[str, Any]:
             "numpy": np.__version__,
         },
     }
+
+
+def _init_of(config: TrainConfig, corpus: Corpus, initial: ModelFile, console: Console) -> dict[str, Any]:
+    """Say how many characters the initial model knows, and return what the files of the run store about it."""
+    symbols = known_symbols(corpus.tokenizer, Tokenizer.from_json(initial.tokenizer))
+    console.print(
+        f"init={config.init}: of the {len(corpus.tokenizer.symbols):,} {corpus.tokenizer.unit}s of this text, "
+        f"{symbols.known:,} are known and {symbols.new:,} are new; {symbols.unused:,} of its own are unused"
+    )
+    return {"path": config.init, "sha256": digest_of({}, initial.weights), **symbols._asdict()}
 
 
 def _write_settings(context: RunContext, *, is_new: bool) -> None:

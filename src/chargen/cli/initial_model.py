@@ -1,0 +1,50 @@
+"""The model whose weights a new run begins with: `init=RUN`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from chargen.errors import ConfigError
+from chargen.storage.run_folder import load_model
+
+if TYPE_CHECKING:
+    from chargen.config import TrainConfig
+    from chargen.storage.model_file import ModelFile
+
+SHAPE = ("cell", "hidden_size", "num_layers", "embedding_size", "residual")
+"""The settings of a model that decide on the shapes of its weights, besides the vocabulary."""
+
+
+def initial_model(config: TrainConfig, keys: Sequence[str]) -> tuple[TrainConfig, ModelFile]:
+    """Read the model that `config.init` names.
+
+    Args:
+        config: the settings of the new run.
+        keys: the keys that were typed.
+
+    Returns:
+        The settings with the shape of that model, and the model.
+
+    Raises:
+        ConfigError: a setting that was typed does not fit it.
+        FileError: it cannot be read.
+    """
+    from chargen.corpus.tokenizer import Tokenizer
+
+    if config.resume is not None:
+        raise ConfigError("init begins a new run, and resume continues one: write one of them")
+    initial = load_model(config.init)
+    for name in SHAPE:
+        given, stored = getattr(config.model, name), getattr(initial.config, name)
+        typed = next((key for key in (f"model.{name}", "model") if key in keys), None)
+        if given != stored and typed is not None:
+            raise ConfigError(f"model.{name}={given}: {config.init} has model.{name}={stored}; leave out {typed}")
+    unit = Tokenizer.from_json(initial.tokenizer).unit
+    if unit != config.corpus.unit:
+        raise ConfigError(
+            f"corpus.unit={config.corpus.unit}: {config.init} is a model of {unit}s; write corpus.unit={unit}"
+        )
+    model = replace(config.model, **{name: getattr(initial.config, name) for name in SHAPE})
+    return replace(config, model=model), initial
