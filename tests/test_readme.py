@@ -16,7 +16,7 @@ from chargen.storage.checkpoint import TrainingState
 from chargen.training.metrics import COLUMNS
 
 READMES = ("README.md", "README.zh-TW.md")
-DOCUMENTS = (*READMES, "CONTRIBUTING.md", "CHANGELOG.md", "docs/DESIGN.md", "docs/TRUST.md")
+DOCUMENTS = (*READMES, "docs/中文.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/DESIGN.md", "docs/TRUST.md")
 SMALL = ["model.hidden_size=8", "model.embedding_size=4", "sequence_length=16", "batch_size=4", "sample_length=20"]
 STORY = "It is late, and nobody reads. Once more, said the clock.\n" * 50
 
@@ -167,15 +167,31 @@ def test_the_formats_are_described() -> None:
 # ------------------------------------------------------------------------------- figures
 
 
-@pytest.mark.parametrize("readme", READMES)
-def test_the_table_of_speeds_is_the_measured_one(readme: str) -> None:
-    rows = [line for line in read(readme).splitlines() if re.search(r" x \|$", line)]
-    assert len(rows) >= 5
+def rows_with(pattern: str, document: str) -> list[str]:
+    """Return the rows of tables that match a pattern."""
+    return [line for line in read(document).splitlines() if line.startswith("|") and re.search(pattern, line)]
+
+
+@pytest.mark.parametrize(("pattern", "least"), [(r" x \|$", 5), (r"\d\.\d{4}", 6)], ids=["speed", "quality"])
+def test_the_tables_are_the_measured_ones(pattern: str, least: int) -> None:
+    rows = rows_with(pattern, "README.md")
+    assert len(rows) >= least
     assert not set(rows) - set(read("benchmarks/RESULTS.md").splitlines())
 
 
-@pytest.mark.parametrize("readme", READMES)
-def test_the_table_of_qualities_is_the_measured_one(readme: str) -> None:
-    rows = [line for line in read(readme).splitlines() if line.startswith("|") and re.search(r"\d\.\d{4}", line)]
-    assert len(rows) >= 6
-    assert not set(rows) - set(read("benchmarks/RESULTS.md").splitlines())
+@pytest.mark.parametrize("pattern", [r" x \|$", r"\d\.\d{4}"], ids=["speed", "quality"])
+def test_the_tables_in_chinese_have_the_same_numbers(pattern: str) -> None:
+    """Words are translated. A number may stand elsewhere in its cell."""
+
+    def numbers_of(document: str) -> list[list[set[str]]]:
+        rows = rows_with(pattern, document)
+        return [[set(re.findall(r"\d[\d.,]*\d|\d", cell)) for cell in row.split("|")] for row in rows]
+
+    assert numbers_of("README.zh-TW.md") == numbers_of("README.md")
+
+
+def test_both_languages_have_the_same_sections() -> None:
+    levels = [
+        re.findall(r"^(#+) ", re.sub(r"```.*?```", "", read(name), flags=re.DOTALL), re.MULTILINE) for name in READMES
+    ]
+    assert levels[0] == levels[1]

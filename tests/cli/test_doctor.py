@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+from rich.cells import cell_len
 from support.environment import Command
 
 from chargen.cli.conf_folder import SIZES, values
@@ -13,13 +14,11 @@ from chargen.config import TrainConfig, parse_model_config
 from chargen.durations import parse_duration
 from chargen.nn import speed
 from chargen.nn.speed import Speed
-from chargen.planning.advice import good_passes
+from chargen.planning.advice import MAX_SECONDS, good_passes
 from chargen.planning.length import RunPlan
 from chargen.planning.size import training_megabytes
 
-ROW = re.compile(
-    r"  model=(\w+) +([0-9,]+) +([0-9,]+) MB +([0-9,]+) to ([0-9,]+) +(\d+)   trainer.max_time=(\S+), (\S+) to (\S+)"
-)
+ROW = re.compile(r"  model=(\w+) +([0-9,]+) +([0-9,]+) MB +([0-9.]+) to ([0-9.]+) k +(\d+)  (\S+) to (\S+)")
 
 
 def seconds_of(clock_time: str) -> float:
@@ -35,16 +34,39 @@ def test_costs_are_those_of_training(chargen: Command, away: Path, monkeypatch: 
     rows = ROW.findall(out)
     assert [row[0] for row in rows] == list(SIZES)
     num_characters = 0.9 * 9000
-    for name, parameters, megabytes, slowest, fastest, passes, max_time, shortest, longest in rows:
+    times_of = {}
+    for name, parameters, megabytes, slowest, fastest, passes, shortest, longest in rows:
         model = parse_model_config({**values("model", name), "vocab_size": 9 + 2})
         assert int(parameters.replace(",", "")) == model.num_parameters
         assert int(megabytes.replace(",", "")) == round(training_megabytes(model, 16, 64))
-        assert (slowest, fastest) == ("1,200", "5,700")
+        assert (slowest, fastest) == ("1.2", "5.7")
         num_passes = good_passes(num_characters, model.num_parameters)
         assert int(passes) == round(num_passes)
         # validations read a fifth as many characters, each in a third of the time
-        times = [num_passes * num_characters / rate * (1 + 0.2 / 3) for rate in (2000.0, 5678.0, 1234.0)]
-        assert [parse_duration(max_time), seconds_of(shortest), seconds_of(longest)] == pytest.approx(times, abs=1)
+        typical, *times = (num_passes * num_characters / rate * (1 + 0.2 / 3) for rate in (2000.0, 5678.0, 1234.0))
+        assert [seconds_of(shortest), seconds_of(longest)] == pytest.approx(times, abs=1)
+        times_of[name] = typical
+    found = re.search(r"chargen train t\.txt model=(\w+) trainer\.max_time=(\S+)\n", out)
+    assert found is not None
+    assert found[1] == max((name for name in SIZES if times_of[name] <= MAX_SECONDS), key=list(SIZES).index)
+    assert parse_duration(found[2]) == pytest.approx(times_of[found[1]], abs=1)
+
+
+def test_every_line_fits_into_eighty_columns(chargen: Command, away: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wide character takes two of them. The command is left out: it can be copied as it is."""
+    monkeypatch.setattr(speed, "ROUND_SECONDS", 0.0)
+    notice = "（求推薦票，求收藏！）" * 4
+    body = "".join(f"{chr(0x4E00 + number)}是夜，風起雲湧，天地為之變色。\n" for number in range(300))
+    (away / "第一部小說的正文檔案.txt").write_text(body + f"{notice}\n" * 20 + "\ue001\U0001f600", encoding="utf-8")
+    code, out, _ = chargen("doctor", "第一部小說的正文檔案.txt")
+    assert code == 0
+    lines = out.splitlines()
+    assert max(cell_len(line) for line in lines if "chargen train" not in line) <= 80
+    assert any("（求推薦票，求收藏！）" in line and "20 x" in line for line in lines)
+    assert any("U+E001" in line and "private use" in line for line in lines)
+    assert re.search(r"with corpus.min_count=5, \d+ symbols become \d+, and training is [\d.]+ times as fast", out)
+    columns = {cell_len(line[: line.index(" U+")]) for line in lines if " U+" in line}
+    assert len(columns) == 1  # whatever is in front of it
 
 
 def test_the_time_for_some_passes_is_the_time_in_which_a_run_makes_them() -> None:

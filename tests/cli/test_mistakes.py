@@ -22,7 +22,7 @@ from support.models import TEXT, TINY, write_model
 from chargen.cell_types import CELL_TYPES
 from chargen.cli.overrides import hydra_arguments, one_line_of
 from chargen.config import parse_config
-from chargen.corpus.encoded import read_articles
+from chargen.corpus.reader import read_articles
 from chargen.errors import UserError
 
 Chargen = Callable[..., tuple[int, str, str]]
@@ -421,7 +421,7 @@ def test_a_text_that_vanishes_while_it_is_read_leaves_nothing_behind(
             file.unlink()
         return read_articles(file, *rest, **more)
 
-    monkeypatch.setattr("chargen.corpus.encoded.read_articles", read)
+    monkeypatch.setattr("chargen.corpus.text_files.read_articles", read)
     code, _, err = chargen("train", "a.txt", "b.txt", *TINY, "run_dir=r")
     assert (code, err) == (2, f"chargen: cannot read {away}/b.txt: No such file or directory\n")
     assert not list(away.rglob("manifest.json"))

@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chargen.corpus.reader import Cleaning
+from chargen.corpus.reader import Cleaning, Findings, read_articles
+from chargen.corpus.text_files import TextFiles
 from chargen.errors import ConfigError, TextError
-from chargen.insight.text_profile import LONG_LINE, RARE, profile_text
+from chargen.insight.text_profile import MANY_TIMES, RARE, RareSymbol, profile_text
 from chargen.nn import speed
 
 ALPHABET = "ab\n\ré中 "
@@ -50,12 +51,27 @@ def test_profile_equals_counts_of_the_whole_text(
 
 
 def test_repeated_lines_and_articles_are_counted(tmp_path: Path) -> None:
-    long, short = "x" * LONG_LINE, "y" * (LONG_LINE - 1)
-    (tmp_path / "a.txt").write_text(f"{long}\n{short}\n{short}\n{long}\n", encoding="utf-8")
+    notice, line = "（求推薦票，求收藏！）", "x" * 50
+    lines = [line, f"　{notice}", "", notice, line, *[notice] * MANY_TIMES, "end"]
+    (tmp_path / "a.txt").write_text("\n".join(lines), encoding="utf-8")
     (tmp_path / "b.jsonl").write_text('{"text": "one"}\n{"text": "two"}\n{"text": "one"}\n', encoding="utf-8")
     profile = profile_text([tmp_path / "a.txt", tmp_path / "b.jsonl"])
-    assert (profile.num_long_lines, profile.num_repeated_lines) == (2, 1)
+    assert (profile.num_lines, profile.num_repeated_lines) == (MANY_TIMES + 5 + 3, MANY_TIMES + 2 + 1)
+    assert profile.repeated_lines == {notice: MANY_TIMES + 2}
+    cleaning = Cleaning(drop_repeated_lines=MANY_TIMES)
+    counts = TextFiles((tmp_path / "a.txt",)).count_lines(cleaning)
+    (kept,) = (list(article) for article in read_articles(tmp_path / "a.txt", cleaning, findings=Findings(counts)))
+    left = "".join(chr(code) for piece in kept for code in piece).splitlines()
+    assert left == [text for text in lines if text.strip() not in profile.repeated_lines]
     assert (len(profile.article_lengths), profile.num_repeated_articles) == (4, 1)
+
+
+@pytest.mark.parametrize(
+    ("symbol", "name"),
+    [("\ue001", "private use"), ("\x01", "a control character"), ("中", "CJK UNIFIED IDEOGRAPH-4E2D")],
+)
+def test_symbols_without_a_name_are_described(symbol: str, name: str) -> None:
+    assert RareSymbol(symbol, 1, Path("a"), 1, 1).name == name
 
 
 def test_byte_order_mark_and_decomposed_accents_are_noticed(tmp_path: Path) -> None:

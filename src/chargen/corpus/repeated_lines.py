@@ -17,10 +17,14 @@ class LineCounts:
     def __init__(self) -> None:
         self._counts: Counter[bytes] = Counter()
 
-    def add(self, line: str) -> None:
-        """Count a line."""
-        if stripped := line.strip():
-            self._counts[_digest(stripped)] += 1
+    def add(self, line: str) -> int:
+        """Count a line; return how often it has occurred by now, 0 for a blank one."""
+        stripped = line.strip()
+        if not stripped:
+            return 0
+        digest = _digest(stripped)
+        self._counts[digest] += 1
+        return self._counts[digest]
 
     def add_all(self, pieces: Iterable[str]) -> None:
         """Count the lines of a text that comes in pieces."""

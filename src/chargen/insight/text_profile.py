@@ -1,7 +1,7 @@
 """Describe a text before training on it: its size, its lines and articles, and what is unusual in it.
 
-A text is read twice, in pieces, as training reads it. Memory grows only by one digest for each article and for each
-long line, by which repetitions are recognized.
+A text is read in pieces, as training reads it. Memory grows only by one digest for each article and for each different
+line, by which repetitions are recognized.
 """
 
 from __future__ import annotations
@@ -22,14 +22,20 @@ from chargen.corpus.code_points import NUM_CODE_POINTS, count_code_points
 from chargen.corpus.encodings import AUTO
 from chargen.corpus.progress import Advance
 from chargen.corpus.reader import Cleaning, read_articles, split_lines
+from chargen.corpus.repeated_lines import LineCounts
 from chargen.corpus.sources import reading
 from chargen.corpus.text_files import TextFiles
 
 RARE = 5
 """A symbol with fewer occurrences is reported as rare: too few to learn it from."""
 
-LONG_LINE = 40
-"""Characters of a line, at least, for its repetitions to be counted."""
+MANY_TIMES = 9
+"""A line that occurs more often than this is shown: it may be a notice rather than a part of the text."""
+
+MAX_SHOWN_LINE = 200
+"""Characters of a repeated line that are kept."""
+
+_CATEGORIES = {"Cc": "a control character", "Co": "private use", "Cn": "unassigned", "Cs": "half of a surrogate pair"}
 
 _BYTE_ORDER_MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _LINE_END_NAMES = {"\n": "LF", "\r\n": "CRLF", "\r": "CR"}
@@ -56,7 +62,7 @@ class RareSymbol:
     @property
     def name(self) -> str:
         """The name that Unicode gives to the symbol."""
-        return unicodedata.name(self.symbol, "a control character")
+        return unicodedata.name(self.symbol, _CATEGORIES.get(unicodedata.category(self.symbol), "no name"))
 
 
 @dataclass
@@ -72,8 +78,10 @@ class TextProfile:
         is_nfc: whether Unicode NFC leaves it unchanged.
         article_lengths: length of each article in characters; empty articles are left out.
         num_repeated_articles: the number of articles that are equal to an earlier one.
-        num_long_lines: the number of lines of at least `LONG_LINE` characters.
-        num_repeated_lines: the number of long lines that are equal to an earlier one.
+        num_lines: the number of lines that are not blank.
+        num_repeated_lines: how many of them are equal to an earlier one, apart from white space around it.
+        repeated_lines: how often each line occurs that occurs more than `MANY_TIMES`, the most frequent first. These
+            are the lines that `corpus.drop_repeated_lines` leaves out.
         rare: the symbols with fewer than `RARE` occurrences, the rarest first.
         notes: what was found about encodings.
     """
@@ -86,8 +94,9 @@ class TextProfile:
     is_nfc: bool = True
     article_lengths: list[int] = field(default_factory=list)
     num_repeated_articles: int = 0
-    num_long_lines: int = 0
+    num_lines: int = 0
     num_repeated_lines: int = 0
+    repeated_lines: dict[str, int] = field(default_factory=dict)
     rare: list[RareSymbol] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -120,6 +129,7 @@ def profile_text(
     for file in files:
         profiler.add(file)
     profiler.locate_rare_symbols(files)
+    profiler.profile.repeated_lines = profiler.repeated_lines()
     profiler.profile.notes = [*text.notes, *text.misread(cleaning)]
     return profiler.profile
 
@@ -135,7 +145,8 @@ class _Profiler:
         }
         self._advance = advance
         self._articles_seen: set[bytes] = set()
-        self._lines_seen: set[bytes] = set()
+        self._lines = LineCounts()
+        self._often: list[str] = []  # lines that occur more than MANY_TIMES
 
     def add(self, file: Path) -> None:
         """Count everything in a file but its rare symbols."""
@@ -184,11 +195,17 @@ class _Profiler:
             if text_end:
                 profile.line_ends[_LINE_END_NAMES[text_end]] += 1
             profile.longest_line = max(profile.longest_line, len(text))
-            if len(text) >= LONG_LINE:
-                digest = hashlib.blake2b(text.encode("utf-32-le"), digest_size=8).digest()
-                profile.num_long_lines += 1
-                profile.num_repeated_lines += digest in self._lines_seen
-                self._lines_seen.add(digest)
+            if number := self._lines.add(text):
+                profile.num_lines += 1
+                profile.num_repeated_lines += number > 1
+                if number == MANY_TIMES + 1:
+                    self._often.append(text.strip())
+
+    def repeated_lines(self) -> dict[str, int]:
+        """Return how often each line occurs that occurs more than `MANY_TIMES`, the most frequent first."""
+        counts = {line: self._lines.count(line) for line in self._often}
+        most_first = sorted(counts.items(), key=lambda item: -item[1])
+        return {line[:MAX_SHOWN_LINE]: count for line, count in most_first}
 
     def locate_rare_symbols(self, files: Sequence[Path]) -> None:
         """Read the text again to find the first occurrence of each rare symbol."""

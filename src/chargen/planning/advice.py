@@ -9,6 +9,7 @@ text that is read much more often than that is learned better if some recurrent 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from chargen.durations import format_duration
@@ -21,6 +22,9 @@ TOO_FEW, TOO_MANY = 0.15, 3.0
 
 DROPPED = ((10.0, 0.4), (2.0, 0.3))
 """From this multiple of the good number of passes on, this fraction of the recurrent weights is dropped."""
+
+MAX_SECONDS = 420.0
+"""The longest run that is recommended: seven minutes."""
 
 MIN_UPDATES = 1000
 """A run of fewer updates is never advised to be shorter: a small text has to be read often."""
@@ -44,6 +48,15 @@ class TrainingText:
 def good_passes(num_characters: int, num_parameters: int) -> float:
     """Return how often a text should be read, from 4 to 40 times."""
     return min(40.0, max(4.0, GOOD_PASSES * num_characters / num_parameters))
+
+
+def recommended(seconds: Sequence[float]) -> int:
+    """Return which size of model to train: the largest one whose good number of passes takes `MAX_SECONDS` at most.
+
+    Args:
+        seconds: the time for the good number of passes of each size, the smallest size first.
+    """
+    return max((place for place, time in enumerate(seconds) if time <= MAX_SECONDS), default=0)
 
 
 def weight_dropout(num_passes: float, num_characters: int, num_parameters: int) -> float:
