@@ -18,7 +18,7 @@ from support.environment import Launch
 from support.models import TEXT, write_model
 
 from chargen.config import ModelConfig
-from chargen.corpus.tokenizer import Tokenizer
+from chargen.corpus.tokenizer import UNKNOWN_ID, Tokenizer
 from chargen.nn.model import CharRNN
 from chargen.sampling.generator import TextGenerator
 from chargen.sampling.params import SamplingParams
@@ -126,6 +126,19 @@ def test_unknown_characters_of_a_prompt_are_named(chargen: Chargen, away: Path) 
     code, out, err = chargen("sample", "r", "--prompt", "a中", "--unknown", "error")
     assert (code, out) == (2, "")
     assert "'中'" in err
+
+
+@pytest.mark.parametrize("corpus", [{"min_count": 5}, {"vocabulary": "runs/other"}])
+def test_a_model_that_has_read_unknown_characters_reads_those_of_a_prompt(
+    corpus: dict[str, object], chargen: Chargen, away: Path
+) -> None:
+    """The prompt is printed as it was typed."""
+    write_model(away / "r", config={"corpus": corpus})
+    code, out, err = chargen("sample", "r", "--prompt", "a中b", "--seed", "1", "--length", "5")
+    assert (code, err) == (0, "chargen: the model does not know '中': read as the unknown character\n")
+    assert out.startswith("a中b")
+    generator = TextGenerator(ModelFile.load(away / "r" / "model.safetensors"))
+    assert UNKNOWN_ID in generator.encode_prompt("a中b")[0]
 
 
 def test_an_interrupted_output_file_keeps_what_was_written(launch: Launch, away: Path) -> None:

@@ -162,6 +162,17 @@ def test_fields_of_json_lines_and_of_json(tmp_path: Path) -> None:
     assert read(tmp_path / "t.json") == [f"[{','.join(lines)}]"]  # JSON itself, as before there were fields
 
 
+def test_a_field_among_several_may_be_missing(tmp_path: Path) -> None:
+    """Not in the first record: then the name is probably wrong. And not if it is the only one."""
+    records = [{"title": "A", "body": "b"}, {"body": "c"}, {"title": None, "body": "d"}]
+    (tmp_path / "t.jsonl").write_text("\n".join(map(json.dumps, records)), encoding="utf-8")
+    assert read(tmp_path / "t.jsonl", field="{title}: {body}") == ["A: b", ": c", ": d"]
+    with pytest.raises(TextError, match="line 2: there is no field title"):
+        read(tmp_path / "t.jsonl", field="title")
+    with pytest.raises(TextError, match="line 1: there is no field heading"):
+        read(tmp_path / "t.jsonl", field="{heading}: {body}")
+
+
 @pytest.mark.parametrize(
     ("record", "field", "message"),
     [

@@ -12,7 +12,7 @@ pytest.importorskip("matplotlib")
 from matplotlib.font_manager import findfont, fontManager, get_font
 
 from chargen.insight import figures
-from chargen.insight.figures import CJK_FONTS, DEFAULT_FONT, fonts_for, learning_curve, without_missing
+from chargen.insight.figures import CJK_FONTS, DEFAULT_FONT, LABELS, fonts_for, learning_curve, without_missing
 
 
 def characters_of(font: str) -> set[int]:
@@ -36,9 +36,14 @@ def test_a_title_is_drawn_without_a_warning(
     assert not any(name.startswith("Last Resort") for name in fonts)  # it draws boxes
     points = ([1.0, 2.0], [3.0, 2.0])
     with caplog.at_level(logging.WARNING):
-        learning_curve(io.BytesIO(), title, points, points, points)
+        for language in LABELS:
+            learning_curve(io.BytesIO(), title, points, points, points, language=language)
     assert not recwarn.list
     assert not caplog.records
+
+
+def test_every_language_has_all_words() -> None:
+    assert len({frozenset(words) for words in LABELS.values()}) == 1
 
 
 def test_an_installed_font_with_chinese_characters_is_chosen() -> None:

@@ -92,8 +92,8 @@ def _print_repeated_lines(out: Console, profile: TextProfile) -> None:
     if not profile.num_repeated_lines:
         return
     share = profile.num_repeated_lines / profile.num_lines
-    number = f"{profile.num_repeated_lines:,} of {profile.num_lines:,} ({share:.1%})"
-    out.print(f"  {'repeated lines':20}{number} are equal to an earlier one")
+    repeated = f"{profile.num_repeated_lines:,} of {profile.num_lines:,} ({share:.1%})"
+    out.print(f"  {'repeated lines':20}{repeated} are equal to an earlier one")
     if not profile.repeated_lines:
         return
     number = len(profile.repeated_lines)

@@ -6,7 +6,7 @@ import csv
 import math
 import sys
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, Literal, Optional
 
 import typer
 
@@ -27,6 +27,7 @@ def plot(
         ),
     ] = None,
     force: ForceOption = False,
+    language: Annotated[Literal["en", "zh-TW"], typer.Option(help="Language of the words in the picture.")] = "en",
 ) -> None:
     """Draw the learning curve of a run."""
     from chargen.storage.run_folder import METRICS, newest_run
@@ -52,7 +53,8 @@ def plot(
     try:
         title = str(folder).encode("utf-8", "replace").decode()
         per = next((record.unit for record in list_runs(folder) if record.folder == folder), "character")
-        learning_curve(sys.stdout.buffer if is_stdout(output) else picture, title, train, validation, rate, per=per)
+        target = sys.stdout.buffer if is_stdout(output) else picture
+        learning_curve(target, title, train, validation, rate, per=per, language=language)
     except ValueError as error:  # the suffix is not one of a picture
         raise UserError(f"{picture}: {error}") from None
     if (shown := without_missing(title, fonts_for(title))) != title:

@@ -113,7 +113,8 @@ def sample(
         named = " ".join(f"{c!r}" for c in unknown_characters[:12]) + (" …" if len(unknown_characters) > 12 else "")
         if unknown == "error":
             raise UserError(f"the model does not know {named}: leave them out, or write --unknown skip")
-        warn(f"the model does not know {named}: skipped")
+        done = "read as the unknown character" if model.knows_unknown else "skipped"
+        warn(f"the model does not know {named}: {done}")
     if seed is None:
         seed = int.from_bytes(os.urandom(4), "little")
         if temperature > 0 and top_k != 1:

@@ -153,6 +153,9 @@ class _Sample:
         """Take lines of one piece of the file."""
         if self._size >= SAMPLE_SIZE:
             return
+        if block.isascii() and self._rest.isascii():  # nothing but the beginning of its last line can matter
+            self._rest = block[block.rfind(b"\n") + 1 :][-SAMPLE_SIZE:]
+            return
         *lines, self._rest = (self._rest + block).split(b"\n")
         for line in lines:
             self._take(line + b"\n")
@@ -294,9 +297,8 @@ def decoded_twice(text: str) -> str | None:
 def _was_utf8(line: str, encoding: str) -> bool:
     """Tell whether a line is UTF-8 that was read in another encoding. A few of its bytes may be lost."""
 
-    def as_byte(
-        character: str,
-    ) -> bytes:  # most programs read the bytes that cp1252 does not define as control characters
+    def as_byte(character: str) -> bytes:
+        # Most programs read the bytes that cp1252 does not define as control characters.
         is_control = encoding == "cp1252" and "\x7f" < character < "\xa0"
         return character.encode("latin-1" if is_control else encoding, "ignore")
 

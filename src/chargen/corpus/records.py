@@ -47,15 +47,26 @@ class Template:
         if "{" in field:
             self._pieces = [_piece(piece) for piece in re.split(r"(\{\{|\}\}|\{[^{}]*\})", field) if piece]
         self.fields = [text for text, is_field in self._pieces if is_field]
+        self._found: set[str] = set()  # fields that an earlier record had
 
     def fill(self, record: Any) -> str:
-        """Return the text of a record.
+        """Return the text of a record. A field among several that earlier records had may be missing from this one.
 
         Raises:
             KeyError: it does not have a field; the argument is the field.
             TypeError: a field is not text, a number or a list of these; the argument is the field.
         """
-        return "".join(_text_of(record, text) if is_field else text for text, is_field in self._pieces)
+        return "".join(self._text_of(record, text) if is_field else text for text, is_field in self._pieces)
+
+    def _text_of(self, record: Any, field: str) -> str:
+        try:
+            text = _text_of(record, field)
+        except KeyError:
+            if len(self.fields) > 1 and field in self._found:
+                return ""
+            raise
+        self._found.add(field)
+        return text
 
 
 def _piece(piece: str) -> tuple[str, bool]:

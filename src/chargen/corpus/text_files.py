@@ -106,7 +106,8 @@ class TextFiles:
                 continue
             with closing(blocks_of(file)) as blocks:
                 sample = next(blocks, b"")[:SAMPLE_SIZE]
-            if better := better_encoding(sample, encoding):
+            is_set = cleaning.encoding != AUTO  # otherwise the whole file has been examined
+            if is_set and (better := better_encoding(sample, encoding)):
                 notes.append(f"{file} looks wrongly decoded: it reads better as {better}; leave corpus.encoding out")
             elif wrong := decoded_twice(sample.decode(encoding, "ignore")):
                 notes.append(

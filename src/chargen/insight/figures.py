@@ -14,6 +14,7 @@ from matplotlib import pyplot as plt  # imported after the backend is set
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, fontManager, get_font
+from matplotlib.text import Text
 
 DEFAULT_FONT = "DejaVu Sans"
 """The font that comes with matplotlib."""
@@ -30,6 +31,18 @@ logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # many fon
 TRAIN_COLOR, VALIDATION_COLOR, RATE_COLOR = "#9ecae1", "#d94801", "#bdbdbd"
 RUN_COLORS = (VALIDATION_COLOR, "#756bb1", "#31a354")
 
+LABELS = {
+    "en": {
+        "train": "training windows", "validation": "held-out text", "rate": "learning rate (no scale)",
+        "seconds": "seconds of training", "character": "nats per character", "byte": "nats per byte", "nats": "nats",
+    },
+    "zh-TW": {
+        "train": "訓練視窗", "validation": "留作驗證的文字", "rate": "學習率（無刻度）",
+        "seconds": "訓練秒數", "character": "每字元奈特數", "byte": "每位元組奈特數", "nats": "奈特",
+    },
+}  # fmt: skip
+"""The words of a picture by language."""
+
 Points = tuple[Sequence[float], Sequence[float]]
 """The x and y coordinates of points."""
 
@@ -42,6 +55,7 @@ def learning_curve(
     rate: Points,
     *,
     per: str = "character",
+    language: str = "en",
 ) -> None:
     """Draw the loss of a run over time, for training windows and held-out text, and its learning rate behind them.
 
@@ -52,7 +66,9 @@ def learning_curve(
         validation: seconds, and nats per character of the held-out text.
         rate: seconds, and learning rate; drawn without a scale.
         per: what the loss is per: `character` or `byte`.
+        language: of the words, one of `LABELS`.
     """
+    words = LABELS[language]
     figure, axis = plt.subplots(figsize=(7.2, 4.2), dpi=150)
     behind = axis.twinx()
     behind.fill_between(rate[0], rate[1], color=RATE_COLOR, alpha=0.25, linewidth=0)
@@ -60,13 +76,13 @@ def learning_curve(
     behind.set_yticks([])
     axis.set_zorder(behind.get_zorder() + 1)
     axis.patch.set_visible(False)
-    axis.plot(*train, color=TRAIN_COLOR, linewidth=1.4, label="training windows")
-    axis.plot(*validation, color=VALIDATION_COLOR, linewidth=1.8, marker="o", markersize=4, label="held-out text")
-    axis.fill_between([], [], color=RATE_COLOR, alpha=0.25, label="learning rate (no scale)")
+    axis.plot(*train, color=TRAIN_COLOR, linewidth=1.4, label=words["train"])
+    axis.plot(*validation, color=VALIDATION_COLOR, linewidth=1.8, marker="o", markersize=4, label=words["validation"])
+    axis.fill_between([], [], color=RATE_COLOR, alpha=0.25, label=words["rate"])
     if len(validation[1]):
         nats, seconds = min(zip(validation[1], validation[0], strict=True))
         axis.annotate(
-            f"{nats:.3f} nats",
+            f"{nats:.3f} {words['nats']}",
             (seconds, nats),
             xytext=(-6, 14),
             textcoords="offset points",
@@ -77,7 +93,7 @@ def learning_curve(
     in_range = sorted([*train[1][2:], *validation[1]])  # the first losses are so high that they would hide the rest
     if in_range:
         axis.set_ylim(in_range[0] - 0.1, in_range[-1] + 0.1)
-    _save(figure, axis, path, title, per)
+    _save(figure, axis, path, title, (words["seconds"], words[per]))
 
 
 def compare_runs(path: Path, title: str, curves: Mapping[str, Sequence[Sequence[Sequence[float]]]]) -> None:
@@ -146,15 +162,25 @@ def _missing(text: str, files: Iterable[str]) -> set[str]:
     return {character for character in text if not any(ord(character) in known for known in maps)}
 
 
-def _save(figure: Figure, axis: Axes, path: Path | IO[bytes], title: str, per: str = "character") -> None:
-    """Add title, labels and legend, and write the picture."""
-    fonts = fonts_for(title)
-    axis.set_title(without_missing(title, fonts), loc="left", fontsize=11, fontfamily=fonts, parse_math=False)
-    axis.set_xlabel("seconds of training")
-    axis.set_ylabel(f"nats per {per}")
+def _save(
+    figure: Figure,
+    axis: Axes,
+    path: Path | IO[bytes],
+    title: str,
+    labels: tuple[str, str] = (LABELS["en"]["seconds"], LABELS["en"]["character"]),
+) -> None:
+    """Add title, labels and legend, and write the picture. `labels` are those of the x and the y axis."""
+    axis.set_title(title, loc="left", fontsize=11)
+    axis.set_xlabel(labels[0])
+    axis.set_ylabel(labels[1])
     axis.spines[["top", "right"]].set_visible(False)
     axis.grid(axis="y", alpha=0.25)
     axis.legend(frameon=False, loc="upper right")
+    for text in figure.findobj(Text):
+        if not text.get_text().isascii():
+            fonts = fonts_for(text.get_text())
+            text.set(text=without_missing(text.get_text(), fonts), fontfamily=fonts)
+        text.set_parse_math(False)  # a name is no formula
     figure.tight_layout()
     figure.savefig(path)
     plt.close(figure)

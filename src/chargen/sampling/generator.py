@@ -286,7 +286,7 @@ class TextGenerator:
         else:
             prompt = self.clean(prompt)
             ids, unknown = self.tokenizer.encode(prompt), self.tokenizer.unknown(prompt)
-        if self.cleaning["min_count"] <= 1:
+        if not self.model_file.knows_unknown:
             ids = ids[ids != UNKNOWN_ID]
         return ids.tolist(), unknown
 

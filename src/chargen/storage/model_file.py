@@ -94,6 +94,12 @@ class ModelFile:
         }
 
     @property
+    def knows_unknown(self) -> bool:
+        """Whether the training text had unknown characters: rare ones, or others than those of `corpus.vocabulary`."""
+        settings = self.metadata.get("config", {}).get("corpus")
+        return self.cleaning["min_count"] > 1 or bool(isinstance(settings, dict) and settings.get("vocabulary"))
+
+    @property
     def line_end(self) -> str:
         """How the lines of the training text end: LF, also if the file does not say, or CRLF."""
         return "\r\n" if self.metadata.get("corpus", {}).get("line_end") == "\r\n" else "\n"
