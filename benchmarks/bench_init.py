@@ -2,7 +2,7 @@
 
 The first run reads the first part of tinyshakespeare, or of the couplets of the Tang dynasty, for three minutes. The
 second text is the rest of the file, a few plays or later poems: its last tenth is held out. `init=RUN` is tried with
-the default learning rate and with smaller ones. Scores are nats per character by protocol B.
+the learning rate of random weights and with smaller ones. Scores are nats per character by protocol B.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from measure import find_text, main, markdown_table
 
 FIRST_SECONDS, SECONDS = 180, 60
 RATES = (4e-3, 2e-3, 1e-3)
-"""Learning rates of a run with `init`; the first one is the default."""
+"""Learning rates of a run with `init`: that of random weights, a half and a quarter, which is the default."""
 
 TEXTS = {"plays": ("tinyshakespeare.txt", 900_000), "couplets": ("tang_couplets.txt", 700_000)}
 """The file of each pair of texts, and where it is cut, in characters."""

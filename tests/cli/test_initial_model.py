@@ -49,6 +49,16 @@ def test_a_run_begins_with_the_weights_of_another_one(chargen: Chargen, first: P
     assert float(checkpoint.content["optimizer_states"][0]["state"][0]["step"]) == 2  # a new optimizer
 
 
+def test_the_learning_rate_is_a_quarter_of_that_of_random_weights(chargen: Chargen, first: Path, away: Path) -> None:
+    rates = []
+    for words in ((), ("optimizer.learning_rate=0.003",), ("init=a",), ("init=a", "optimizer.learning_rate=0.003")):
+        shape = () if "init=a" in words else ("model=tiny",)
+        run = f"r{len(rates)}"
+        assert chargen("train", "other.txt", *words, *shape, *FEW[:2], f"run_dir={run}")[0] == 0
+        rates.append(Checkpoint.read(away / run / "last.ckpt").config.optimizer.learning_rate)
+    assert rates == [0.004, 0.003, 0.001, 0.003]
+
+
 def test_such_a_run_continues_without_the_other_one(chargen: Chargen, first: Path, away: Path) -> None:
     assert chargen("train", "other.txt", "init=a/last.ckpt", "run_dir=b", *FEW[:2], "trainer.max_steps=6")[0] == 0
     assert chargen("train", "other.txt", "init=a/last.ckpt", "run_dir=c", *FEW[:2])[0] == 0

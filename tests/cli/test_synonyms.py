@@ -143,6 +143,7 @@ TYPED = [
     ("train", "--n_embd=384 --n_layer=6", "model.hidden_size=384 model.num_layers=6"),
     ("train", "out_dir=out eval_interval=500", "run_dir=out trainer.val_check_interval=500"),
     ("train", "--init_from=resume", "resume=RUN"),
+    ("train", "--init_from=runs/a --text_column=body", "init=runs/a corpus.field=body"),
     (
         "train",
         "--device=cpu --gradient_accumulation_steps=4",

@@ -73,6 +73,42 @@ def test_train_sample_evaluate_and_resume(cell: str, chargen: Chargen, away: Pat
     assert json.loads((away / "runs/a/summary.json").read_text(encoding="utf-8"))["updates"] == 9
 
 
+def test_scores_of_a_model_of_bytes_are_per_byte_and_per_character(chargen: Chargen, away: Path) -> None:
+    """Each character of the text has three bytes, and a line end one."""
+    line = "春眠不覺曉，處處聞啼鳥。\n"
+    (away / "t.txt").write_text(line * 100, encoding="utf-8")
+    code, out, err = chargen("train", "t.txt", *TINY, "corpus.unit=byte", "run_dir=r")
+    assert (code, err) == (0, "")
+    assert "nats/char" not in out
+    found = re.search(r"score +(\S+) nats/byte +(\S+) bits/byte .* bytes.*; (\S+) nats per character of UTF-8", out)
+    assert found is not None
+    per_byte, _, per_character = map(float, found.groups())
+    summary = json.loads((away / "r" / "summary.json").read_text(encoding="utf-8"))
+    assert summary["unit"] == "byte"
+    ids = (line * 100).encode()[-summary["validation_characters"] :]
+    number = sum(byte & 0xC0 != 0x80 for byte in ids)
+    number -= ids[0] & 0xC0 == 0x80  # the first character is cut
+    assert per_character == pytest.approx(per_byte * len(ids) / number, rel=0.02)
+    code, out, _ = chargen("evaluate", "r", "--json", "s.json")
+    assert code == 0
+    assert ("nats/byte" in out, "nats/char" in out) == (True, False)
+    assert re.search(r"\d characters in UTF-8: nats per character are \d\.\d+ times as many", out)
+    assert json.loads((away / "s.json").read_text(encoding="utf-8"))["unit"] == "byte"
+    assert "/byte" in chargen("runs", ".")[1]
+    samples = (away / "r" / "samples.txt").read_bytes()
+    assert b"nats/byte\n" in samples
+
+
+def test_bytes_that_are_no_text_have_no_score_per_character(chargen: Chargen, away: Path) -> None:
+    (away / "t.bin").write_bytes(bytes([0, 200, 255, 10, 13]) * 400)
+    code, out, _ = chargen("train", "t.bin", *TINY, "corpus.unit=byte", "run_dir=r")
+    assert code == 0
+    assert "nats/byte" in out
+    assert "character of UTF-8" not in out
+    text, *_ = (away / "r" / "samples.txt").read_bytes().split(b"nats/byte\n")[1:]
+    assert set(text) <= {0, 200, 255, 10, 13, *b"=== update ,quick validation.0123456789"}
+
+
 def test_a_run_without_validation_keeps_its_last_weights(chargen: Chargen, away: Path) -> None:
     (away / "t.txt").write_text(TEXT, encoding="utf-8")
     assert chargen("train", "t.txt", *TINY, "trainer.limit_val_batches=0", "run_dir=r")[0] == 0

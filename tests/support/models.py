@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,6 @@ def relocate(run: Path, before: Path, after: Path) -> None:
             add_checksum(run / name)
     model = ModelFile.load(run / MODEL)
     metadata = {**model.metadata, "config": moved(model.metadata["config"])}
-    ModelFile(model.weights, model.config, model.tokenizer, metadata).save(run / MODEL)
+    replace(model, metadata=metadata).save(run / MODEL)
     config = yaml.safe_load((run / CONFIG).read_text(encoding="utf-8"))
     (run / CONFIG).write_text(yaml.safe_dump(moved(config), sort_keys=False, allow_unicode=True), encoding="utf-8")

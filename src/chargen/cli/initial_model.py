@@ -17,6 +17,10 @@ SHAPE = ("cell", "hidden_size", "num_layers", "embedding_size", "residual")
 """The settings of a model that decide on the shapes of its weights, besides the vocabulary."""
 
 
+RATE = 0.25
+"""The learning rate relative to that of random weights: measured by benchmarks/bench_init.py."""
+
+
 def initial_model(config: TrainConfig, keys: Sequence[str]) -> tuple[TrainConfig, ModelFile]:
     """Read the model that `config.init` names.
 
@@ -25,7 +29,7 @@ def initial_model(config: TrainConfig, keys: Sequence[str]) -> tuple[TrainConfig
         keys: the keys that were typed.
 
     Returns:
-        The settings with the shape of that model, and the model.
+        The settings with the shape of that model and a smaller learning rate, unless one was typed; and the model.
 
     Raises:
         ConfigError: a setting that was typed does not fit it.
@@ -47,4 +51,7 @@ def initial_model(config: TrainConfig, keys: Sequence[str]) -> tuple[TrainConfig
             f"corpus.unit={config.corpus.unit}: {config.init} is a model of {unit}s; write corpus.unit={unit}"
         )
     model = replace(config.model, **{name: getattr(initial.config, name) for name in SHAPE})
-    return replace(config, model=model), initial
+    optimizer = config.optimizer
+    if "optimizer.learning_rate" not in keys:
+        optimizer = replace(optimizer, learning_rate=RATE * optimizer.learning_rate)
+    return replace(config, model=model, optimizer=optimizer), initial

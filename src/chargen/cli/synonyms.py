@@ -162,14 +162,20 @@ TRAIN = Synonyms(
         "run_dir={}": "checkpoint_dir checkpoint_name checkpoint_path ckpt_dir exp_dir log_dir logdir model_dir o "
         "out out_dir output output_dir result_dir rundir save save_dir save_path savefile "
         "model_folder out_folder output_folder save_folder checkpoint_folder",
-        "resume={}": "checkpoint ckpt ckpt_path init_from load load_checkpoint load_model model_checkpoint restore "
-        "resume_from resume_from_checkpoint resume_path start_from",
+        "resume={}": "checkpoint ckpt ckpt_path load load_checkpoint load_model model_checkpoint restore "
+        "resume_from resume_from_checkpoint resume_path",
+        "init={}": "from_pretrained init_from init_weights initial_weights model_name_or_path pretrained "
+        "pretrained_model pretrained_model_name_or_path start_from warm_start",
         "resume=RUN": "continue init_from=latest init_from=resume resume=true",
         "{}": "data data_file data_path dataset=text dataset_path file filename files input input_file input_h5 "
         "input_json input_txt path src text text_file train_data train_file train_text training_file txt",
         "corpus={}": "corpus dataset dataset_name",
         "corpus=tinyshakespeare": "dataset=shakespeare dataset=shakespeare_char dataset=tiny_shakespeare",
         "corpus.encoding={}": "charset encoding",
+        "corpus.field={}": "column content_column dataset_text_field field text_column text_column_name text_field "
+        "text_key",
+        "corpus.errors={}": "decode_errors errors",
+        "corpus.vocabulary={}": "vocab_file vocabulary",
         "corpus.validation_fraction={}": "eval_split test_frac test_fraction test_size test_split val_frac "
         "val_fraction val_size val_split validation_fraction validation_size validation_split",
         "corpus.unit=byte": "byte_level bytelevel bytes level=byte tokenizer=byte",
@@ -244,15 +250,16 @@ TRAIN = Synonyms(
             "bidirectional rnn_bidirectional"
         ),
         "the model reads characters, or bytes with corpus.unit=byte: leave it out": (
-            "bpe char_level level tokenizer tokenizer_name vocab_file vocab_size word word_level word_tokens words"
+            "bpe char_level level tokenizer tokenizer_name vocab_size word word_level word_tokens words"
         ),
         "no layer has it: leave it out": "batch_norm batchnorm bias layer_norm layernorm tie_weights tied use_bias",
         "the compiled kernels are used by themselves: leave it out": "compile cudnn jit torch_compile use_compile",
         "windows are read in the order of the text, one after the other: leave it out": (
             "buffer_size dataloader_workers num_workers shuffle stride workers"
         ),
-        "every new run begins a new model; resume=RUN continues one": "init_from=gpt2 init_from=scratch model_name "
-        "model_name_or_path model_type new_model overwrite overwrite_output_dir pretrained reset",
+        "every new run begins a new model; resume=RUN continues one, init=RUN begins with its weights": (
+            "init_from=gpt2 init_from=scratch model_name model_type new_model overwrite overwrite_output_dir reset"
+        ),
         "last.ckpt and the best model.safetensors are always kept: leave it out": (
             "always_save_checkpoint keep load_best_model_at_end save_best_only save_last save_only save_strategy "
             "save_total_limit"
@@ -291,7 +298,7 @@ TRAIN = Synonyms(
         ),
         "the state is always carried from window to window: leave it out": "stateful",
         "chargen has its own; early_stopping=NUMBER stops a run that gets no better: leave it out": "callbacks",
-        "a text is read whole; a .jsonl file holds several, one in the text of each line: leave it out": (
+        "the suffix of a file says what it holds, and corpus.field=NAME which column is read: leave it out": (
             "is_csv line_delimited"
         ),
         "write optimizer.beta1=NUMBER optimizer.beta2=NUMBER": "adam_betas betas",
