@@ -64,7 +64,7 @@ class CorpusConfig:
     )  # fmt: skip
     unit: str = setting("character", "what the model reads and writes: character or byte", one_of("character", "byte"))
     field: Optional[str] = setting(
-        "text", "of .csv, .tsv, .parquet and .jsonl files: a column, or a template '{title} {body}'",
+        "text", "of .csv, .tsv, .parquet and .jsonl files: a column, or a template '{title} {body}'; null: no column",
         Bound(lambda value: bool(value.strip()), "the name of a column, or a template of several in braces"),
     )  # fmt: skip
     min_count: int = setting(1, "rarer characters become the unknown character", whole(1))
@@ -279,6 +279,18 @@ def parse_config(container: Mapping[str, Any]) -> TrainConfig:
             "needs corpus.unit=character")  # fmt: skip
     check_trainer(config.trainer)
     return config
+
+
+def parse_stored_config(container: Mapping[str, Any]) -> TrainConfig:
+    """Check the settings of a run, as its files hold them. Runs of chargen up to 0.2 read tables and pages as they are.
+
+    Raises:
+        ConfigError: as `parse_config` does.
+    """
+    corpus = container.get("corpus")
+    if isinstance(corpus, Mapping) and "field" not in corpus:
+        container = {**container, "corpus": {**corpus, "field": None}}
+    return parse_config(container)
 
 
 def parse_model_config(container: Mapping[str, Any]) -> ModelConfig:

@@ -365,6 +365,20 @@ def test_folders_encoded_by_version_1_stay_valid(settings: dict[str, Any], name:
     assert [folder.name for folder in (away / "data" / "encoded").iterdir()] == [name]
 
 
+def test_tables_and_pages_that_are_read_as_they_are_have_the_folder_of_version_1(away: Path) -> None:
+    """As they were before `corpus.field`; the name is what version 0.2 gave to this file."""
+    (away / "t.csv").write_bytes(b"text\na\nb\n" * 9)
+    read = {
+        field: load_corpus(CorpusConfig(name="text", path="t.csv", field=field), away / str(field))
+        for field in (None, "text")
+    }
+    assert articles_of(read[None]) == ["text\na\nb\n" * 9]
+    assert articles_of(read["text"])[:2] == ["a", "b"]
+    names = {field: [folder.name for folder in (away / str(field) / "encoded").iterdir()] for field in read}
+    assert names[None] == ["8296e1c647ac4acd530a"]
+    assert names["text"] != names[None]
+
+
 def test_content_of_an_encoded_folder(away: Path) -> None:
     """Symbols by code point: newline, space, b, e, n, o, r, t; ids from 2 on."""
     (away / "a.txt").write_bytes(b"to be or not to be\n")

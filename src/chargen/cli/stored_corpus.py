@@ -29,7 +29,7 @@ def corpus_of(model: ModelFile, needed_by: str = "") -> Corpus:
     Raises:
         UserError: the corpus is not known, not there, or has changed. The message says how to do without it.
     """
-    from chargen.config import parse_config
+    from chargen.config import parse_stored_config
     from chargen.corpus.encoded import load_corpus, load_stored_corpus
     from chargen.corpus.encodings import from_run_lengths
     from chargen.corpus.tokenizer import Tokenizer
@@ -38,7 +38,7 @@ def corpus_of(model: ModelFile, needed_by: str = "") -> Corpus:
     if model.metadata.get("config") is None:
         raise UserError(f"the model does not say what it learned from: {instead}")
     try:
-        config = with_known_data_dir(parse_config(model.metadata["config"]))
+        config = with_known_data_dir(parse_stored_config(model.metadata["config"]))
         require_known_download(config)
         data_dir, digest = Path(config.data_dir), str(model.corpus_sha256)
         encodings = from_run_lengths(model.metadata["corpus"].get("encodings"))

@@ -32,7 +32,8 @@ NAME_LENGTH = 20
 
 
 _LATER_SETTINGS = {"errors": "strict", "drop_repeated_lines": None, "field": DEFAULT_FIELD}
-"""Settings of later versions: with these values, a text has the folder that earlier versions gave it."""
+"""Settings of later versions. With these values or None, a text of the kinds that earlier versions read has the folder
+that they gave it."""
 
 
 class EncodedText(NamedTuple):
@@ -71,7 +72,7 @@ def described(
     settings = {**asdict(cleaning), "encoding": names}
     has_new_kinds = any(kind_of(Path(f"a{suffix}")) in (*TABLES, *DOCUMENTS) for suffix in suffixes)
     for key, default in _LATER_SETTINGS.items():
-        if settings[key] == default and not (key == "field" and has_new_kinds):
+        if settings[key] in (default, None) and not (has_new_kinds and settings[key] == DEFAULT_FIELD):
             del settings[key]
     if vocabulary is not None:
         settings["vocabulary"] = hashlib.sha256(vocabulary.to_json().encode()).hexdigest()

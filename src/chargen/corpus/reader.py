@@ -48,7 +48,8 @@ class Cleaning:
         errors: what to do with bytes that do not fit the encoding: `strict` refuses the file, `replace` reads U+FFFD
             for each of them, `skip` leaves them out.
         drop_repeated_lines: leave out lines that occur more often than this in the whole text; None for no line.
-        field: what of a record becomes text, as in `corpus.records`; None to read the files of records as they are.
+        field: what of a record becomes text, as in `corpus.records`; None to read `.csv`, `.tsv` and `.html` files as
+            they are.
 
     Raises:
         ConfigError: Python does not know the encoding.
@@ -140,14 +141,15 @@ def _texts(file: Path, blocks: Iterable[bytes], cleaning: Cleaning, findings: Fi
         raise TextError(f"{file}: chargen does not read {kind} files; {advice}")
     if kind in BOOKS:
         return texts_of_book(file)
-    if kind in PAGES:
-        return iter([text_of_html("".join(_decoded(file, blocks, cleaning, findings)))])
+    if kind == ".parquet":
+        return texts_of_parquet(file, field or DEFAULT_FIELD)
+    if kind == ".jsonl":
+        lines = split_lines(_decoded(file, blocks, cleaning, findings))
+        return texts_of_json_lines(file, lines, field or DEFAULT_FIELD)
     if field is None:
         return None
-    if kind == ".parquet":
-        return texts_of_parquet(file, field)
-    if kind == ".jsonl":
-        return texts_of_json_lines(file, split_lines(_decoded(file, blocks, cleaning, findings)), field)
+    if kind in PAGES:
+        return iter([text_of_html("".join(_decoded(file, blocks, cleaning, findings)))])
     if kind == ".json" and field != DEFAULT_FIELD:
         return texts_of_json(file, "".join(_decoded(file, blocks, cleaning, findings)), field)
     return texts_of_table(file, _decoded(file, blocks, cleaning, findings), field) if kind in TABLES else None
@@ -161,7 +163,7 @@ def kind_of(file: Path) -> str:
 def is_encoded(file: Path, cleaning: Cleaning) -> bool:
     """Tell whether a file is text in some encoding, unlike a book, and the bytes that a model of bytes learns."""
     kind = kind_of(file)
-    holds_texts = kind in PAGES or (cleaning.field is not None and kind in (".jsonl", *TABLES))
+    holds_texts = kind == ".jsonl" or (cleaning.field is not None and kind in (*PAGES, *TABLES))
     return kind not in (*BOOKS, ".parquet") and (holds_texts or cleaning.unit == "character")
 
 

@@ -19,7 +19,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from chargen.config import ModelConfig, TrainConfig, parse_config
+from chargen.config import ModelConfig, TrainConfig, parse_stored_config
 from chargen.errors import FileError
 from chargen.storage.atomic import atomic_write, keep_previous, previous_path
 from chargen.storage.checksum import add_checksum, checksum_matches
@@ -208,7 +208,7 @@ class Checkpoint:
         Raises:
             ConfigError: they are not settings of chargen.
         """
-        config = parse_config(self.metadata["config"])
+        config = parse_stored_config(self.metadata["config"])
         if config.model.weight_dropout is None:  # chosen by the run, or unknown to chargen when the run began
             config.model.weight_dropout = 0.0
         return config

@@ -228,7 +228,8 @@ def _init_of(config: TrainConfig, corpus: Corpus, initial: ModelFile, console: C
     symbols = known_symbols(corpus.tokenizer, Tokenizer.from_json(initial.tokenizer))
     console.print(
         f"init={config.init}: of the {len(corpus.tokenizer.symbols):,} {corpus.tokenizer.unit}s of this text, "
-        f"{symbols.known:,} are known and {symbols.new:,} are new; {symbols.unused:,} of its own are unused; learning rate {config.optimizer.learning_rate:g}"
+        f"{symbols.known:,} are known and {symbols.new:,} are new; {symbols.unused:,} of its own are unused; "
+        f"learning rate {config.optimizer.learning_rate:g}"
     )
     return {"path": config.init, "sha256": digest_of({}, initial.weights), **symbols._asdict()}
 
