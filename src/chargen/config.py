@@ -101,6 +101,9 @@ class ModelConfig:
     weight_dropout: Optional[float] = setting(
         None, "fraction of recurrent weights dropped; null: chosen from the number of passes", fraction()
     )
+    head_size: Optional[int] = setting(
+        None, "R, what the output layer reads; null: chosen from the vocabulary; hidden_size: all of h", _SIZE
+    )
     residual: bool = setting(False, "add each layer's input to its output")
 
     @property
@@ -119,10 +122,18 @@ class ModelConfig:
             raise ValueError("the model's vocab_size is not set")
         return self.vocab_size
 
+    @property
+    def has_projection(self) -> bool:
+        """Whether h is projected to a smaller vector before the output layer."""
+        return self.head_size is not None and self.head_size < self.hidden_size
+
     def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
         """Return the shape of every parameter by its name in `CharRNN`."""
         V, E, H, rows = self.num_symbols, self.embedding_size, self.hidden_size, self._num_rows
-        shapes: dict[str, tuple[int, ...]] = {"embedding.weight": (V, E), "head.weight": (V, H), "head.bias": (V,)}
+        R = self.head_size if self.head_size is not None and self.has_projection else H
+        shapes: dict[str, tuple[int, ...]] = {"embedding.weight": (V, E), "head.weight": (V, R), "head.bias": (V,)}
+        if self.has_projection:
+            shapes |= {"projection.weight": (R, H), "projection.bias": (R,)}
         for layer in range(self.num_layers):
             shapes[f"recurrence.weight_ih_l{layer}"] = (rows, H if layer else E)
             shapes[f"recurrence.weight_hh_l{layer}"] = (rows, H)

@@ -52,6 +52,18 @@ def test_costs_are_those_of_training(chargen: Command, away: Path, monkeypatch: 
     assert parse_duration(found[2]) == pytest.approx(times_of[found[1]], abs=1)
 
 
+def test_a_damaged_text_is_read_if_asked_for(chargen: Command, away: Path) -> None:
+    data = ("風起雲湧，天地為之變色。\n" * 40).encode()
+    (away / "t.txt").write_bytes(data[:36] + b"\xff" + data[36:])
+    code, _, err = chargen("doctor", "t.txt")
+    assert code == 2
+    assert "is not utf-8 at byte 36: the rest of it is; write --errors replace" in err
+    code, out, err = chargen("doctor", "t.txt", "--errors", "skip")
+    assert (code, err) == (0, "")
+    assert "left out: 1 byte that does not fit the encoding, first at byte 36 of t.txt (utf-8)" in out
+    assert "characters          520, 13 different" in out
+
+
 def test_every_line_fits_into_eighty_columns(chargen: Command, away: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A wide character takes two of them. The command is left out: it can be copied as it is."""
     monkeypatch.setattr(speed, "ROUND_SECONDS", 0.0)

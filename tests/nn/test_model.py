@@ -144,10 +144,10 @@ def test_open_gate_of_the_lstm_is_the_forget_gate() -> None:
 @pytest.mark.parametrize("name", CELL_TYPES)
 def test_parameters_are_those_that_the_config_announces(name: str) -> None:
     """Names, shapes and total size, from which sizes are estimated and files are checked without torch."""
-    config = small_config(name)
-    parameters = dict(CharRNN(config).named_parameters())
-    assert {key: tuple(value.shape) for key, value in parameters.items()} == config.parameter_shapes()
-    assert sum(value.numel() for value in parameters.values()) == config.num_parameters
+    for config in (small_config(name), small_config(name, head_size=3)):
+        parameters = dict(CharRNN(config).named_parameters())
+        assert {key: tuple(value.shape) for key, value in parameters.items()} == config.parameter_shapes()
+        assert sum(value.numel() for value in parameters.values()) == config.num_parameters
 
 
 @pytest.mark.parametrize("name", CELL_TYPES)
@@ -175,6 +175,48 @@ def test_char_rnn_equals_embedding_torch_nn_and_linear(name: str) -> None:
     torch.testing.assert_close(logits, F.linear(outputs, model.head.weight, model.head.bias), rtol=1e-10, atol=1e-12)
     model.recurrence.unroll = unroll_reference
     torch.testing.assert_close(model(ids)[0], logits, rtol=1e-10, atol=1e-12)
+
+
+def test_a_smaller_head_reads_a_projection_of_the_outputs() -> None:
+    """Logits, loss and every gradient in float64, against plain PyTorch."""
+    torch.manual_seed(2)
+    model = CharRNN(small_config("lstm", head_size=3)).double()
+    projection, head = nn.Linear(8, 3).double(), nn.Linear(3, 11).double()
+    assert model.projection is not None
+    projection.load_state_dict(model.projection.state_dict())
+    head.load_state_dict(model.head.state_dict())
+    ids, targets = torch.randint(11, (2, 4, 9))
+    outputs, _, _ = model.recurrence.run_layers(model._input_gates(ids.t()))
+    logits = head(projection(outputs)).transpose(0, 1)
+    torch.testing.assert_close(model(ids)[0], logits, rtol=1e-10, atol=1e-12)
+    nats = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="sum")
+    loss, _ = model.cross_entropy(ids, targets)
+    torch.testing.assert_close(loss, nats, rtol=1e-10, atol=1e-12)
+    loss.backward()
+    want = torch.autograd.grad(nats, [*projection.parameters(), *head.parameters()])
+    got = [*model.projection.parameters(), *model.head.parameters()]
+    for parameter, gradient in zip(got, want, strict=True):
+        torch.testing.assert_close(parameter.grad, gradient, rtol=1e-10, atol=1e-12)
+
+
+def test_a_smaller_head_computes_the_same_with_kernels() -> None:
+    torch.manual_seed(2)
+    model = CharRNN(small_config("gru", head_size=3))
+    ids, targets = torch.randint(11, (2, 4, 9))
+    results = []
+    for kind in (model, CharRNN(model.config).double()):
+        kind.load_state_dict(model.state_dict())
+        loss, _ = kind.cross_entropy(ids, targets)
+        results.append([loss, *torch.autograd.grad(loss, list(kind.parameters()))])
+    for got, want in zip(*results, strict=True):
+        torch.testing.assert_close(got.double(), want, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [8, 100])
+def test_a_head_of_the_size_of_h_has_no_projection(size: int) -> None:
+    config = small_config("gru", head_size=size)
+    assert CharRNN(config).projection is None
+    assert config.parameter_shapes() == small_config("gru").parameter_shapes()
 
 
 @pytest.mark.parametrize("name", CELL_TYPES)

@@ -12,7 +12,7 @@ import pytest
 from chargen import native
 from chargen.config import ModelConfig, TrainConfig
 from chargen.errors import ConfigError
-from chargen.planning.size import machine_megabytes, require_memory, training_megabytes
+from chargen.planning.size import head_size, machine_megabytes, require_memory, training_megabytes
 from chargen.storage.checkpoint import Checkpoint
 
 GRU = ModelConfig(vocab_size=11, cell="gru", hidden_size=8, num_layers=1, embedding_size=4)
@@ -52,6 +52,16 @@ def test_memory_is_that_of_a_run(words: list[str], away: Path) -> None:
     config = Checkpoint.read(away / "r" / "last.ckpt").config
     model = replace(config.model, vocab_size=7)
     assert training_megabytes(model, config.batch_size, config.sequence_length) == pytest.approx(measured, rel=1 / 3)
+
+
+@pytest.mark.parametrize(
+    ("vocab_size", "given", "chosen"),
+    [(100, None, None), (1999, None, None), (2000, None, 2), (50_000, None, 2), (50_000, 8, 8), (100, 3, 3)],
+)
+def test_the_head_is_smaller_for_a_large_vocabulary(vocab_size: int, given: int | None, chosen: int | None) -> None:
+    """A quarter of H, unless it is set."""
+    assert GRU.hidden_size == 8
+    assert head_size(replace(GRU, vocab_size=vocab_size, head_size=given)) == chosen
 
 
 def test_run_beyond_the_memory_of_the_machine_is_refused() -> None:

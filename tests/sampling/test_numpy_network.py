@@ -18,10 +18,11 @@ from chargen.sampling.params import SamplingParams
 from chargen.storage.model_file import ModelFile
 
 
+@pytest.mark.parametrize("head_size", [None, 5])
 @pytest.mark.parametrize("residual", [False, True])
 @pytest.mark.parametrize("cell", CELLS)
-def test_logits_equal_torch(cell: str, residual: bool) -> None:
-    model = random_model(cell, 12, residual=residual)
+def test_logits_equal_torch(cell: str, residual: bool, head_size: int | None) -> None:
+    model = random_model(cell, 12, residual=residual, head_size=head_size)
     network = NumpyNetwork(model.to_model_file("", {}))
     ids = torch.randint(VOCAB_SIZE, (1, 30))
     with torch.no_grad():

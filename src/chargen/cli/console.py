@@ -12,7 +12,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Optional, TextIO
 
 import typer
 
@@ -46,6 +46,11 @@ RunArgument = Annotated[
     ),
 ]
 ForceOption = Annotated[bool, typer.Option("--force", help="Write over a file that exists.")]
+
+ErrorsOption = Annotated[
+    Literal["strict", "replace", "skip"],
+    typer.Option(help="Bytes that do not fit the encoding: refuse them, read U+FFFD, or leave them out."),
+]
 
 STDOUT = ("-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
 """Names of standard output."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from chargen.cli.console import console
+from chargen.cli.console import ErrorsOption, console
 from chargen.errors import TextError
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ LINE_WIDTH = 76
 def doctor(
     texts: Annotated[list[str], typer.Argument(metavar="TEXT...", help="Files, a folder or a 'glob', as for train.")],
     encoding: Annotated[str, typer.Option(help="The encoding of the files; auto: find that of each file.")] = "auto",
+    errors: ErrorsOption = "strict",
     field: Annotated[
         str, typer.Option(help="Of .csv, .tsv, .parquet and .jsonl files: a column, or a template of several columns.")
     ] = "text",
@@ -42,13 +43,16 @@ def doctor(
     out = console()
     with Progress(console=out, transient=True, disable=not out.is_terminal) as progress:
         task = progress.add_task("reading", total=3 * sum(file.stat().st_size for file in files))
-        profile = profile_text(files, Cleaning(encoding, field=field), lambda size: progress.advance(task, size))
+        profile = profile_text(
+            files, Cleaning(encoding, errors=errors, field=field), lambda size: progress.advance(task, size)
+        )
     if not profile.num_characters:
         raise TextError(f"{' '.join(texts)}: there is no text in it")
     _print_profile(out, profile, f"{_several(len(files), 'file')}, {profile.num_bytes:,} bytes")
     words = [*map(shlex.quote, texts)]
     words += [shlex.quote(f"corpus.{key}={value}") for key, value, default in
-              (("encoding", encoding, "auto"), ("field", field, "text")) if value != default]  # fmt: skip
+              (("encoding", encoding, "auto"), ("errors", errors, "strict"), ("field", field, "text"))
+              if value != default]  # fmt: skip
     num_common = int((profile.counts >= RARE).sum())
     _print_sizes(out, profile.num_symbols + 2, num_common + 2, int(0.9 * profile.num_characters), words)
 
@@ -102,7 +106,7 @@ def _print_repeated_lines(out: Console, profile: TextProfile) -> None:
         out.print(f"    {count:7,} x  {_shortened(printable(line), LINE_WIDTH - 15)}")
     if number > SHOWN_LINES:
         out.print(f"    and {number - SHOWN_LINES:,} more")
-    out.print(f"    if they are no part of the text: write corpus.drop_repeated_lines={MANY_TIMES} to leave them out")
+    out.print(f"    write corpus.drop_repeated_lines={MANY_TIMES} to leave them out, if they are notices")
 
 
 def _print_rare_symbols(out: Console, profile: TextProfile) -> None:
@@ -127,7 +131,7 @@ def _print_rare_symbols(out: Console, profile: TextProfile) -> None:
     if len(rare) > SHOWN_SYMBOLS:
         more = "".join(symbol.symbol for symbol in rare[SHOWN_SYMBOLS:] if symbol.symbol.isprintable())
         out.print(f"    and {len(rare) - SHOWN_SYMBOLS:,} more: {_shortened(more, LINE_WIDTH - 20)}")
-    out.print(f"    write corpus.min_count={RARE} to turn them into the unknown character, which is not written")
+    out.print(f"    write corpus.min_count={RARE} to turn them into one unknown character")
 
 
 def _padded(text: str, width: int) -> str:
@@ -163,7 +167,7 @@ def _print_sizes(out: Console, vocab_size: int, num_common: int, num_characters:
     from chargen.nn.speed import NUM_ROUNDS, measure_speeds
     from chargen.planning.advice import good_passes, recommended
     from chargen.planning.length import RunPlan, clock_time
-    from chargen.planning.size import training_megabytes
+    from chargen.planning.size import head_size, training_megabytes
 
     train = TrainConfig()
     B, T = train.batch_size, train.sequence_length
@@ -173,7 +177,8 @@ def _print_sizes(out: Console, vocab_size: int, num_common: int, num_characters:
             f"sequence_length={max(1, num_characters // 2)}"
         )
         return
-    models = [parse_model_config({**values("model", name), "vocab_size": vocab_size}) for name in SIZES]
+    sizes = [parse_model_config({**values("model", name), "vocab_size": vocab_size}) for name in SIZES]
+    models = [replace(model, head_size=head_size(model)) for model in sizes]
     with Progress(console=out, transient=True, disable=not out.is_terminal) as progress:
         task = progress.add_task("timing the sizes", total=len(models) * (NUM_ROUNDS + 1))
         speeds = measure_speeds(models, B, T, lambda: progress.advance(task))
@@ -195,7 +200,8 @@ def _print_sizes(out: Console, vocab_size: int, num_common: int, num_characters:
     out.print("\n  recommended", soft_wrap=True)
     out.print(f"    chargen train {' '.join(words)} model={SIZES[best]} trainer.max_time={length}", soft_wrap=True)
     if num_common < 0.9 * vocab_size and num_common > 2:
-        fewer = replace(models[best], vocab_size=num_common)
+        fewer = replace(sizes[best], vocab_size=num_common)
+        fewer = replace(fewer, head_size=head_size(fewer))
         now, then = measure_speeds([models[best], fewer], B, T)
         out.print(
             f"    with corpus.min_count={RARE}, {vocab_size - 2:,} symbols become {num_common - 2:,}, and training is "

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Optional
 
 import typer
 
-from chargen.cli.console import ForceOption, RunArgument, at_home, console, is_stdout, require_new, warn
+from chargen.cli.console import ErrorsOption, ForceOption, RunArgument, at_home, console, is_stdout, require_new, warn
 from chargen.errors import FileError, TextError
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ def evaluate(
         ),
     ] = None,
     encoding: Annotated[str, typer.Option(help="The encoding of that text; auto: find it.")] = "auto",
+    errors: ErrorsOption = "strict",
     dynamic: Annotated[
         bool, typer.Option("--dynamic", help="Also let the model adapt to the text while it reads it: protocol C.")
     ] = False,
@@ -72,7 +73,7 @@ def evaluate(
     model = load_model(run)
     needed_by = " and ".join(flag for flag, given in (("--dynamic", dynamic), ("--baselines", baselines)) if given)
     corpus = corpus_of(model, needed_by) if needed_by else None
-    scored = _with_characters(_text_to_score(model, text, encoding), model)
+    scored = _with_characters(_text_to_score(model, text, encoding, errors), model)
     training = corpus.train if corpus is not None else scored.ids[:0]
     from rich.progress import Progress
 
@@ -159,7 +160,7 @@ class _ScoredText(NamedTuple):
     num_utf8: int | None = None
 
 
-def _text_to_score(model: ModelFile, text: str | None, encoding: str) -> _ScoredText:
+def _text_to_score(model: ModelFile, text: str | None, encoding: str, errors: str) -> _ScoredText:
     import numpy as np
 
     from chargen.cli.stored_corpus import corpus_of
@@ -169,7 +170,7 @@ def _text_to_score(model: ModelFile, text: str | None, encoding: str) -> _Scored
     if text is not None:
         cleaning = {key: model.cleaning[key] for key in ("normalize_newlines", "normalize_unicode")}
         tokenizer = Tokenizer.from_json(model.tokenizer)
-        encoded = _encoded(text, tokenizer, Cleaning(encoding, tokenizer.unit, **cleaning))
+        encoded = _encoded(text, tokenizer, Cleaning(encoding, tokenizer.unit, **cleaning, errors=errors))
         name = "standard input" if text == "-" else text
         return _ScoredText(np.insert(encoded, 0, model.start_id), name, int((encoded == UNKNOWN_ID).sum()))
     corpus = corpus_of(model)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from chargen.config import TrainConfig
     from chargen.storage.model_file import ModelFile
 
-SHAPE = ("cell", "hidden_size", "num_layers", "embedding_size", "residual")
+SHAPE = ("cell", "hidden_size", "num_layers", "embedding_size", "head_size", "residual")
 """The settings of a model that decide on the shapes of its weights, besides the vocabulary."""
 
 

@@ -59,14 +59,14 @@ class Command(_NarrowHelp, typer.core.TyperCommand):
             raise
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command. An error about the encoding of a given text names the option."""
+        """Run the command. An error about the encoding of a given text names the options of this command."""
         try:
             return super().invoke(ctx)
         except UserError as error:
             is_given = ctx.params.get("text") or ctx.params.get("texts")
-            if not is_given or "corpus.encoding=" not in str(error):
+            line = re.sub(r"corpus\.(encoding|errors)=", r"--\1 ", str(error)).replace("corpus.encoding", "--encoding")
+            if not is_given or line == str(error):
                 raise
-            line = str(error).replace("corpus.encoding=", "--encoding ")
             if self.name != "doctor":  # which looks at a text before training
                 line = re.sub("; if it is not text, set corpus.unit=byte[^;]*", "", line)
             raise UserError(line) from None

@@ -253,11 +253,14 @@ def encode_file(
     if cleaning.unit != tokenizer.unit:
         raise ValueError(f"cleaning.unit is {cleaning.unit}, but the tokenizer's unit is {tokenizer.unit}")
     text = TextFiles(tuple(find_files(path))).with_encodings(cleaning)
+    lines = text.count_lines(cleaning) if cleaning.drop_repeated_lines is not None else None
+    findings = Findings(lines)
+    with closing(text.articles(cleaning, findings=findings)) as articles:
+        pieces = list(_encode(articles, tokenizer))
     for note in (*text.notes, *text.misread(cleaning)):
         say(note)
-    lines = text.count_lines(cleaning) if cleaning.drop_repeated_lines is not None else None
-    with closing(text.articles(cleaning, findings=Findings(lines))) as articles:
-        pieces = list(_encode(articles, tokenizer))
+    if findings.damage.num_bytes:
+        say(findings.damage.note(cleaning.errors))
     return np.concatenate(pieces) if pieces else np.empty(0, dtype=tokenizer.dtype)
 
 

@@ -99,7 +99,11 @@ def detect_encoding(blocks: Iterable[bytes]) -> Detection:
         return Detection(declared)
     if utf8.num_errors <= MAX_UTF8_DAMAGE * utf8.num_valid:
         return Detection("utf-8", is_damaged=True)
-    return _most_probable(sample.bytes())
+    try:  # UTF-8 with halves of surrogate pairs, which no encoding allows
+        sample.bytes().decode("utf-8", "surrogatepass")
+        return Detection(None)
+    except UnicodeDecodeError:
+        return _most_probable(sample.bytes())
 
 
 _DECLARATION = re.compile(rb"""<\?xml[^>]+encoding=["']([\w-]+)|<meta[^>]+charset=["']?([\w-]+)""", re.IGNORECASE)

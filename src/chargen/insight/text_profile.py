@@ -19,9 +19,10 @@ from typing import Any
 import numpy as np
 
 from chargen.corpus.code_points import NUM_CODE_POINTS, count_code_points
+from chargen.corpus.decoding import Damage
 from chargen.corpus.encodings import AUTO
 from chargen.corpus.progress import Advance
-from chargen.corpus.reader import Cleaning, read_articles, split_lines
+from chargen.corpus.reader import Cleaning, Findings, read_articles, split_lines
 from chargen.corpus.repeated_lines import LineCounts
 from chargen.corpus.sources import reading
 from chargen.corpus.text_files import TextFiles
@@ -131,6 +132,8 @@ def profile_text(
     profiler.locate_rare_symbols(files)
     profiler.profile.repeated_lines = profiler.repeated_lines()
     profiler.profile.notes = [*text.notes, *text.misread(cleaning)]
+    if profiler.damage.num_bytes:
+        profiler.profile.notes.append(profiler.damage.note(cleaning.errors))
     return profiler.profile
 
 
@@ -144,6 +147,7 @@ class _Profiler:
             for file, encoding in zip(text.files or (), text.encodings, strict=True)
         }
         self._advance = advance
+        self.damage = Damage()
         self._articles_seen: set[bytes] = set()
         self._lines = LineCounts()
         self._often: list[str] = []  # lines that occur more than MANY_TIMES
@@ -154,7 +158,7 @@ class _Profiler:
         with reading(file), open(file, "rb") as stream:
             profile.num_bytes += file.stat().st_size
             profile.num_byte_order_marks += stream.read(3).startswith(_BYTE_ORDER_MARKS)
-        for pieces in self._articles(file):
+        for pieces in self._articles(file, self.damage):
             digest = hashlib.blake2b(digest_size=16)
             profile.article_lengths.append(0)
             line: str | None = None
@@ -170,8 +174,9 @@ class _Profiler:
             profile.num_repeated_articles += digest.digest() in self._articles_seen
             self._articles_seen.add(digest.digest())
 
-    def _articles(self, file: Path) -> Iterator[Iterable[np.ndarray]]:
-        with closing(read_articles(file, self._cleanings[file], self._advance)) as articles:
+    def _articles(self, file: Path, damage: Damage | None = None) -> Iterator[Iterable[np.ndarray]]:
+        findings = Findings(damage=damage or Damage())
+        with closing(read_articles(file, self._cleanings[file], self._advance, findings)) as articles:
             yield from articles
 
     def _count_pieces(self, pieces: Iterable[np.ndarray], digest: Any) -> Iterator[str]:

@@ -185,8 +185,12 @@ class CharRNN(nn.Module):
         self.config = config
         self.embedding = nn.Embedding(config.num_symbols, config.embedding_size)
         self.recurrence = StackedRNN(config.embedding_size, config)
-        self.head = nn.Linear(config.hidden_size, config.num_symbols)
+        size = config.head_size if config.head_size is not None and config.has_projection else config.hidden_size
+        self.projection = nn.Linear(config.hidden_size, size) if config.has_projection else None
+        self.head = nn.Linear(size, config.num_symbols)
         nn.init.zeros_(self.head.bias)
+        if self.projection is not None:
+            nn.init.zeros_(self.projection.bias)
 
     def forward(self, ids: Tensor, states: States | None = None) -> tuple[Tensor, States]:
         """Read a window of characters and predict the next one at each position.
@@ -198,7 +202,7 @@ class CharRNN(nn.Module):
         Returns:
             Logits, (B, T, V), and the states after the window. The logits are a view of a time-major tensor.
         """
-        outputs, mask, states = self.recurrence.run_layers(self._input_gates(ids.t()), states)
+        outputs, mask, states = self._run(ids, states)
         logits = linear(outputs if mask is None else outputs * mask, self.head.weight, self.head.bias)
         return logits.transpose(0, 1), states
 
@@ -213,8 +217,20 @@ class CharRNN(nn.Module):
         Returns:
             The sum of -ln p(target) in nats, a scalar, and the states after the window.
         """
-        outputs, mask, states = self.recurrence.run_layers(self._input_gates(ids.t()), states)
+        outputs, mask, states = self._run(ids, states)
         return cross_entropy(outputs, mask, self.head.weight, self.head.bias, targets.t()), states
+
+    def _run(self, ids: Tensor, states: States | None) -> tuple[Tensor, Tensor | None, States]:
+        """Run all layers over ids (B, T).
+
+        Returns:
+            What the output layer reads, (T, B, H or R); a factor for it, (B, H), or None; and the states.
+        """
+        outputs, mask, states = self.recurrence.run_layers(self._input_gates(ids.t()), states)
+        if self.projection is None:
+            return outputs, mask, states
+        outputs = outputs if mask is None else outputs * mask
+        return linear(outputs, self.projection.weight, self.projection.bias), None, states
 
     @torch.no_grad()
     def mean_states(self, ids: Tensor) -> Tensor:

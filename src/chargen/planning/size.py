@@ -19,11 +19,23 @@ PROCESS_MEGABYTES = 400
 BYTES_PER_PARAMETER = 40
 """Weights, gradients and the two means of AdamW in float32, and what writes and checks a checkpoint: measured."""
 
+LARGE_VOCABULARY = 2000
+"""From this vocabulary on, the output layer of a new model is smaller, unless its size is set (docs/LOG.md)."""
+
 SCORED_TICKS = 4096
 """Ticks of the windows that are scored together, which hold the logits of all of them."""
 
 _TOLERANCE = 2
 """A run is refused if it needs more than this multiple of the memory; the estimate is only known to that factor."""
+
+
+def head_size(model: ModelConfig) -> int | None:
+    """Choose what the output layer of a new model reads: all of h, None, or a projection of a quarter of its size.
+
+    With thousands of symbols, the output layer is most of the work, and a smaller one learns more in the same time.
+    """
+    is_large = model.vocab_size is not None and model.vocab_size >= LARGE_VOCABULARY
+    return max(1, model.hidden_size // 4) if is_large and model.head_size is None else model.head_size
 
 
 def training_megabytes(model: ModelConfig, batch_size: int, sequence_length: int) -> float:

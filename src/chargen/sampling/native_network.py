@@ -18,7 +18,7 @@ from chargen.errors import FileError
 from chargen.sampling.arguments import whole_number
 from chargen.sampling.params import SamplingParams
 from chargen.sampling.session import BANNED, Seed, Session, check_session, check_step, checked_read, new_session
-from chargen.sampling.weights import Precision, check_precision, input_table, layer_weights, quantize
+from chargen.sampling.weights import Precision, check_precision, head_weights, input_table, layer_weights, quantize
 from chargen.storage.model_file import ModelFile
 
 Array = np.ndarray
@@ -59,7 +59,7 @@ class NativeNetwork:
     ) -> None:
         check_precision(precision)
         num_threads = None if num_threads is None else whole_number("num_threads", num_threads, 1)
-        config, weights = model_file.config, model_file.weights
+        config = model_file.config
         self.model_file, self.precision, self.num_threads = model_file, precision, num_threads
         self._kernels = native.kernels()
         self._vector_width, self._panel = self._kernels.chargen_vector_width(), self._kernels.chargen_panel()
@@ -74,7 +74,7 @@ class NativeNetwork:
                 hidden_products[layer] = self._packed(weight_hh, bias_hh, (G, H, H))
                 if layer:
                     input_products[layer] = self._packed(weight_ih, bias_ih, (G, H, H))
-            head = self._packed(weights["head.weight"], weights["head.bias"], (1, len(table), H))
+            head = self._packed(*head_weights(model_file), (1, len(table), H))
             if table.shape[1] != G * H:
                 raise ValueError(f"{table.shape[1]} input gates for {G} gates of {H} units")
         except (KeyError, ValueError, IndexError) as error:

@@ -21,7 +21,7 @@ from chargen.errors import FileError
 from chargen.sampling import activations
 from chargen.sampling.params import SamplingParams
 from chargen.sampling.session import BANNED, Seed, Session, check_session, check_step, checked_read, new_session
-from chargen.sampling.weights import Precision, check_precision, input_table, layer_weights, quantize
+from chargen.sampling.weights import Precision, check_precision, head_weights, input_table, layer_weights, quantize
 from chargen.storage.model_file import ModelFile
 
 Array = np.ndarray
@@ -122,7 +122,7 @@ class NumpyNetwork:
 
     def __init__(self, model_file: ModelFile, precision: Precision = "float32") -> None:
         check_precision(precision)
-        config, weights = model_file.config, model_file.weights
+        config = model_file.config
         if config.cell not in TICKS:
             raise ValueError(f"NumpyNetwork has no tick for the cell {config.cell!r}; it has {', '.join(TICKS)}")
         matrix = _Int8Product if precision == "int8" else _FloatProduct
@@ -136,7 +136,7 @@ class NumpyNetwork:
             for layer in range(self.num_layers):
                 weight_ih, weight_hh, bias_ih, bias_hh = layer_weights(model_file, layer)
                 self._layers.append((matrix(weight_ih, bias_ih) if layer else None, matrix(weight_hh, bias_hh)))
-            self._head = matrix(weights["head.weight"], weights["head.bias"])
+            self._head = matrix(*head_weights(model_file))
             logits, _ = self.tick(END_ID, self.zero_state())
             if logits.shape != (self.vocab_size,):
                 raise ValueError(f"{len(logits)} logits for a vocabulary of {self.vocab_size}")

@@ -45,6 +45,23 @@ def layer_weights(model_file: ModelFile, layer: int) -> tuple[Array, Array, Arra
     return weight_ih, weight_hh, bias_ih, bias_hh
 
 
+def head_weights(model_file: ModelFile) -> tuple[Array, Array]:
+    """Return the matrix of the output layer, (V, H), and its bias, (V,), with the projection before it multiplied in.
+
+    Raises:
+        KeyError: an array is missing.
+    """
+    weight, bias = model_file.weights["head.weight"], model_file.weights["head.bias"]
+    if not model_file.config.has_projection:
+        return weight, bias
+    projection, offset = (model_file.weights[f"projection.{name}"].astype(np.float64) for name in ("weight", "bias"))
+    whole = np.empty((len(weight), projection.shape[1]), dtype=np.float32)
+    for begin in range(0, len(whole), _ROWS_AT_ONCE):
+        rows = slice(begin, begin + _ROWS_AT_ONCE)
+        whole[rows] = weight[rows] @ projection
+    return whole, (bias + weight @ offset).astype(np.float32)
+
+
 def input_table(model_file: ModelFile) -> Array:
     """Return the first layer's input gates of every character, (V, G*H) float32, so that a tick looks them up.
 

@@ -26,7 +26,7 @@ from chargen.errors import FileError, TextError, UserError
 from chargen.nn.speed import measure_speed
 from chargen.nn.threads import num_threads
 from chargen.planning.length import RunPlan, clock_time, extended_time
-from chargen.planning.size import require_memory
+from chargen.planning.size import head_size, require_memory
 from chargen.storage.atomic import write_text
 from chargen.storage.checkpoint import CHECKPOINT, Checkpoint
 from chargen.storage.model_file import ModelFile, digest_of
@@ -75,6 +75,9 @@ def train(
         if new_length:
             config = _with_extended_time(checkpoint, config, corpus, console)
     Lanes(corpus.train, config.batch_size, config.sequence_length)  # raises if the text is too short
+    if checkpoint is None and initial is None:
+        sized = replace(config.model, vocab_size=corpus.tokenizer.vocab_size)
+        config = replace(config, model=replace(config.model, head_size=head_size(sized)))
     require_memory(config, corpus.tokenizer.vocab_size)
     model = replace(config.model, weight_dropout=_weight_dropout(config, corpus, console))
     config = replace(config, model=model)
@@ -101,7 +104,8 @@ def train(
     _write_settings(context, is_new=checkpoint is None)
     threads = num_threads()
     console.print(
-        f"model {config.model.cell} {config.model.num_layers} x {config.model.hidden_size}: "
+        f"model {config.model.cell} {config.model.num_layers} x {config.model.hidden_size}"
+        f"{f', head {config.model.head_size}' if config.model.has_projection else ''}: "
         f"{plan.num_parameters:,} parameters; {length}, {threads} thread{'s' if threads > 1 else ''}; into {run_dir}"
     )
     if plan.windows_per_pass < plan.windows_of_text:
