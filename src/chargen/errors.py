@@ -21,6 +21,10 @@ class TextError(UserError):
     """A text cannot be found, fetched, read or used as it is."""
 
 
+class ChangedTextError(TextError):
+    """The text of a run is not the one that it has learned from."""
+
+
 class FileError(UserError):
     """A file of a run is missing, damaged, or cannot be read or written."""
 

@@ -49,7 +49,10 @@ ForceOption = Annotated[bool, typer.Option("--force", help="Write over a file th
 
 ErrorsOption = Annotated[
     Literal["strict", "replace", "skip"],
-    typer.Option(help="Bytes that do not fit the encoding: refuse them, read U+FFFD, or leave them out."),
+    typer.Option(
+        metavar="HOW",
+        help="Bytes that do not fit the encoding: strict refuses them, replace reads U+FFFD, skip leaves them out.",
+    ),
 ]
 
 STDOUT = ("-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")

@@ -204,7 +204,7 @@ def _print_sizes(out: Console, vocab_size: int, num_common: int, num_characters:
         fewer = replace(fewer, head_size=head_size(fewer))
         now, then = measure_speeds([models[best], fewer], B, T)
         out.print(
-            f"    with corpus.min_count={RARE}, {vocab_size - 2:,} symbols become {num_common - 2:,}, and training is "
+            f"    corpus.min_count={RARE}: {vocab_size - 2:,} symbols become {num_common - 2:,}, and training is "
             f"{then.typical / now.typical:.1f} times as fast"
         )
 

@@ -174,7 +174,6 @@ TRAIN = Synonyms(
         "corpus.encoding={}": "charset encoding",
         "corpus.field={}": "column content_column dataset_text_field field text_column text_column_name text_field "
         "text_key",
-        "corpus.errors={}": "decode_errors errors",
         "corpus.vocabulary={}": "vocab_file vocabulary",
         "corpus.validation_fraction={}": "eval_split test_frac test_fraction test_size test_split val_frac "
         "val_fraction val_size val_split validation_fraction validation_size validation_split",

@@ -18,7 +18,7 @@ import chargen
 from chargen.cli.conf_folder import conf_folder
 from chargen.cli.console import READER_GONE, ending_with_reader, escaped, program_name, training_console, warn
 from chargen.cli.streams import discard_stdout, unfailing_stdout
-from chargen.errors import ConfigError, FileError, TextError, UserError
+from chargen.errors import ChangedTextError, ConfigError, FileError, TextError, UserError
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -265,7 +265,7 @@ def _load_corpus(config: TrainConfig, resumed: ResumedRun | None) -> Corpus:
         )
     except TextError as error:
         moved = "" if resumed.has_new_text else "; if the text lies elsewhere now, write corpus.path=FILE"
-        raise TextError(f"{error}{moved}; {init}") from None
+        raise TextError(f"{error}{moved}{f'; {init}' if isinstance(error, ChangedTextError) else ''}") from None
 
 
 def _require_folder(run_dir: Path) -> None:

@@ -34,7 +34,7 @@ from chargen.corpus.reader import Article, Cleaning, Findings
 from chargen.corpus.split import BLOCK_IDS, num_train
 from chargen.corpus.text_files import TextFiles, absence, find_source
 from chargen.corpus.tokenizer import END_ID, UNKNOWN_ID, Tokenizer, Unit
-from chargen.errors import ConfigError, TextError
+from chargen.errors import ChangedTextError, ConfigError, TextError
 from chargen.storage.atomic import atomic_write, write_text
 from chargen.storage.locks import folder_lock
 from chargen.storage.run_folder import load_model
@@ -132,7 +132,7 @@ def load_corpus(
 
         digest = source.sha256(advance)
         if expected_sha256 not in (None, digest):
-            raise TextError(
+            raise ChangedTextError(
                 f"the text of corpus {config.name} has changed since the run, or is another one"
                 f"{f' ({config.path})' if isinstance(config.path, str) else ''}: start a new run"
             )
