@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from chargen.corpus.reader import Cleaning, read_articles
 from chargen.corpus.records import Template, paths_in
-from chargen.errors import TextError
+from chargen.errors import ConfigError, TextError
 
 ROWS = [
     {"title": "春眠不覺曉，處處聞啼鳥。", "body": 'He said "no",\nand went.\r\n', "number": 3},
@@ -53,6 +53,12 @@ def test_a_template_equals_a_format_string(literal: str, one: str, two: str) -> 
 
 def test_new_lines_in_a_template() -> None:
     assert Template(r"{a}\n\n{b}\t.").fill({"a": "1", "b": 2}) == "1\n\n2\t."
+
+
+@pytest.mark.parametrize("field", ["{", "{}", "{{title}}", "a {title} {}"])
+def test_a_template_that_names_no_field_is_refused(field: str) -> None:
+    with pytest.raises(ConfigError, match=r"corpus\.field=.*: it names no field"):
+        Cleaning(field=field)
 
 
 @pytest.mark.parametrize(

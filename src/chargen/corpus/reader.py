@@ -21,6 +21,7 @@ from chargen.corpus.progress import Advance
 from chargen.corpus.records import (
     DEFAULT_FIELD,
     TABLES,
+    Template,
     texts_of_json,
     texts_of_json_lines,
     texts_of_parquet,
@@ -52,7 +53,7 @@ class Cleaning:
             they are.
 
     Raises:
-        ConfigError: Python does not know the encoding.
+        ConfigError: Python does not know the encoding, or `field` names none.
     """
 
     encoding: str = "utf-8"
@@ -65,6 +66,10 @@ class Cleaning:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "encoding", _python_name(self.encoding))
+        if self.field is not None and not all(Template(self.field).fields or [""]):
+            raise ConfigError(
+                f"corpus.field={self.field}: it names no field; write corpus.field=NAME, or a template like '{{NAME}}'"
+            )
 
 
 def _python_name(encoding: str) -> str:
