@@ -80,7 +80,7 @@ def sample(
     ] = "skip",
 ) -> None:
     """Write text in the manner of the training text."""
-    from chargen.sampling.generator import TextGenerator
+    from chargen.sampling.generator import TextGenerator, with_line_ends
     from chargen.sampling.params import SamplingParams
     from chargen.storage.run_folder import load_model
 
@@ -107,7 +107,7 @@ def sample(
     generator = TextGenerator(model, precision)
     given: str | bytes = content
     if generator.tokenizer.unit == "character":
-        given = _with_line_ends(as_text(content, prompt_file) if prompt_file is not None else prompt, model.line_end)
+        given = with_line_ends(as_text(content, prompt_file) if prompt_file is not None else prompt, model.line_end)
     _, unknown_characters = generator.encode_prompt(given)
     if unknown_characters:
         named = " ".join(f"{c!r}" for c in unknown_characters[:12]) + (" …" if len(unknown_characters) > 12 else "")
@@ -139,11 +139,6 @@ def sample(
 def without_line_end(content: bytes) -> bytes:
     """Remove one line end, LF or CRLF, from the end of a text: editors and `echo` add it, and nobody means it."""
     return content.removesuffix(b"\n").removesuffix(b"\r") if content.endswith(b"\n") else content
-
-
-def _with_line_ends(text: str, line_end: str) -> str:
-    """Return a text whose lines end as those of the training text; one that ends lines with LF changes nothing."""
-    return text.replace("\r\n", "\n").replace("\n", line_end) if line_end != "\n" else text
 
 
 def _report_novelty(which: str, training: np.ndarray, tokenizer: Tokenizer, text: str | bytes) -> None:

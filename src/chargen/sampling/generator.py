@@ -52,6 +52,11 @@ def load(path: str | os.PathLike[str] | None = None, precision: Precision = "flo
     return TextGenerator(load_model(path), precision)
 
 
+def with_line_ends(text: str, line_end: str) -> str:
+    """Return a text whose lines end as those of the training text; if that has LF, the text is not changed."""
+    return text.replace("\r\n", "\n").replace("\n", line_end) if line_end != "\n" else text
+
+
 class TextGenerator:
     """A trained model that writes and scores text.
 
@@ -260,8 +265,8 @@ class TextGenerator:
         check_type("text", text, str, "a string")
         if self.cleaning["normalize_newlines"]:
             text = text.replace("\r\n", "\n").replace("\r", "\n")
-        elif self.model_file.line_end == "\r\n" and self.tokenizer.unit == "character":
-            text = text.replace("\r\n", "\n").replace("\n", "\r\n")
+        elif self.tokenizer.unit == "character":
+            text = with_line_ends(text, self.model_file.line_end)
         return unicodedata.normalize("NFC", text) if self.cleaning["normalize_unicode"] else text
 
     def encode_prompt(self, prompt: str | bytes) -> tuple[list[int], list[str]]:
