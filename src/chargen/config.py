@@ -87,6 +87,9 @@ class CorpusConfig:
 
 _SIZE = whole(1, 65536)
 
+RECURRENT_INITS = ("orthogonal", "identity", "normal")
+"""How the recurrent weights can be initialized."""
+
 
 @dataclass
 class ModelConfig:
@@ -105,6 +108,13 @@ class ModelConfig:
         None, "R, what the output layer reads; null: chosen from the vocabulary; hidden_size: all of h", _SIZE
     )
     residual: bool = setting(False, "add each layer's input to its output")
+    recurrent_init: str = setting(
+        "orthogonal", f"recurrent weights at the start: {', '.join(RECURRENT_INITS)}", one_of(*RECURRENT_INITS)
+    )
+    recurrent_gain: float = setting(
+        1.0, "spectral radius of the recurrent weights at the start: above 1 gradients can explode, below 1 they vanish",
+        number(lambda value: 0 < value <= 100, "above 0 and at most 100"),
+    )  # fmt: skip
 
     @property
     def cell_type(self) -> CellType:
@@ -153,14 +163,16 @@ class ModelConfig:
 
 @dataclass
 class OptimizerConfig:
-    """AdamW, with linear warm-up and cosine decay over the length of the run."""
+    """AdamW or SGD, with linear warm-up and cosine decay over the length of the run."""
 
+    name: str = setting("adamw", "adamw or sgd", one_of("adamw", "sgd"))
     learning_rate: float = setting(
         4e-3, "the highest learning rate", number(lambda value: value > 0, "above 0, such as 0.004")
     )
-    weight_decay: float = setting(0.1, "of AdamW, on matrices only", number(lambda value: value >= 0, "from 0 up"))
+    weight_decay: float = setting(0.1, "on matrices only", number(lambda value: value >= 0, "from 0 up"))
     beta1: float = setting(0.9, "of AdamW", fraction())
     beta2: float = setting(0.99, "of AdamW", fraction())
+    momentum: float = setting(0.0, "of SGD", fraction())
     warmup_updates: int = setting(100, "updates of linear warm-up, at most a tenth of the run", whole(0))
     final_fraction: float = setting(
         0.02, "where the decay ends, as a fraction of the highest rate",
@@ -192,6 +204,10 @@ class TrainConfig:
     logger: Optional[str] = setting(
         None, f"{', '.join(LOGGERS)}: log there as well as to metrics.csv", one_of(*LOGGERS), resumable=True
     )
+    guard: bool = setting(
+        True, "skip an update that would break the model; return to the last checkpoint after several in a row",
+        resumable=True,
+    )  # fmt: skip
     early_stopping: Optional[int] = setting(
         None, "stop after this many validations in a row without a better score", whole(1), resumable=True
     )

@@ -36,6 +36,7 @@ VALUES = {
     "optimizer.weight_decay={}": "0.01",
     "optimizer.beta1={}": "0.8",
     "optimizer.beta2={}": "0.8",
+    "optimizer.momentum={}": "0.8",
     "trainer.max_time={}": "10m",
     "trainer.precision={}": "bf16-mixed",
     "trainer.accelerator={}": "mps",
@@ -213,7 +214,11 @@ def test_command_lines_of_other_programs(command: str, typed: str, instead: str,
 @pytest.mark.parametrize(
     ("command", "typed", "message"),
     [
-        ("train", "optimizer=sgd", "optimizer=sgd: AdamW is the only optimizer; its settings are optimizer.learning_"),
+        (
+            "train",
+            "optimizer=sgd",
+            "optimizer=sgd: write optimizer.name=adamw or optimizer.name=sgd; the settings are ",
+        ),
         ("train", "--n_head 4 --compile", "--n_head 4: a recurrent network has no attention"),
         ("train", "--compile=False", "the compiled kernels are used by themselves"),
         ("train", "--fp16=False", "--fp16=False: leave it out"),

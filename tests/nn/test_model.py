@@ -13,9 +13,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from chargen.cell_types import CELL_TYPES
-from chargen.config import ModelConfig
+from chargen.config import RECURRENT_INITS, ModelConfig
 from chargen.nn.loss import IGNORE_INDEX
-from chargen.nn.model import CharRNN, StackedRNN, drop_weights
+from chargen.nn.model import CharRNN, StackedRNN, drop_weights, initialize_recurrent
 from chargen.nn.unroll import unroll_reference
 from chargen.storage.model_file import ModelFile
 
@@ -273,3 +273,21 @@ def test_weights_that_do_not_fit_the_config_are_refused() -> None:
     wrong = dataclasses.replace(file, config=dataclasses.replace(file.config, hidden_size=9))
     with pytest.raises(ValueError, match="do not fit"):
         CharRNN.from_model_file(wrong)
+
+
+@pytest.mark.parametrize("gain", [0.5, 1.0, 2.0])
+@pytest.mark.parametrize("kind", RECURRENT_INITS)
+def test_the_spectral_radius_of_the_recurrent_weights_at_the_start(kind: str, gain: float) -> None:
+    torch.manual_seed(0)
+    H = 300
+    weight = initialize_recurrent(torch.empty(H, H), kind, gain)
+    radius = float(torch.linalg.eigvals(weight.double()).abs().max())
+    assert radius == pytest.approx(gain, rel=0.1 if kind == "normal" else 1e-4)  # the circular law holds for large H
+    largest = float(torch.linalg.matrix_norm(weight.double(), 2))
+    assert largest == pytest.approx(2 * gain if kind == "normal" else gain, rel=0.05)
+
+
+def test_each_gate_begins_with_its_own_recurrent_matrix() -> None:
+    config = ModelConfig(vocab_size=5, cell="lstm", hidden_size=6, recurrent_init="identity", recurrent_gain=0.7)
+    weight = StackedRNN(4, config).get_parameter("weight_hh_l0")
+    torch.testing.assert_close(weight, torch.cat([0.7 * torch.eye(6)] * 4))

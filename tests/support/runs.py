@@ -35,12 +35,16 @@ def plan(**trainer: Any) -> RunPlan:
     return RunPlan(config, len(corpus().train), V)
 
 
-def module_for(cell: str, total: int | None, **shape: Any) -> CharLanguageModel:
+def module_for(
+    cell: str, total: int | None, optimizer: dict[str, Any] | None = None, **shape: Any
+) -> CharLanguageModel:
     """A small module for `corpus()`, which trains for `total` updates."""
     torch.manual_seed(1)
     shape = {"num_layers": 2, "dropout": 0.3, **shape}
     model = dict(vocab_size=V, cell=cell, hidden_size=7, embedding_size=4, **shape)
-    module = CharLanguageModel(model, dict(OPTIMIZER), Tokenizer("abcdefg").to_json(), {"start_id": 2})
+    module = CharLanguageModel(
+        model, {**OPTIMIZER, **(optimizer or {})}, Tokenizer("abcdefg").to_json(), {"start_id": 2}
+    )
     module.start_run(total)
     return module
 

@@ -87,6 +87,26 @@ def test_training_equals_a_plain_loop(cell: str, tmp_path: Path) -> None:
     assert 0 < sum(norm > clip for norm in norms) < len(norms)  # both cases occur
 
 
+def test_sgd_follows_its_equation(tmp_path: Path) -> None:
+    """v <- momentum v + g + decay w and w <- w - rate v, with decay on matrices only (Polyak 1964)."""
+    sgd = {"name": "sgd", "momentum": 0.8, "learning_rate": 0.3, "weight_decay": 0.02}
+    module = module_for("gru", 5, sgd, dropout=0.0).double()
+    weights = {name: value.clone() for name, value in module.named_parameters()}
+    velocity = {name: torch.zeros_like(value) for name, value in weights.items()}
+
+    class Follow(Callback):
+        def on_before_optimizer_step(self, trainer: Trainer, module: Any, optimizer: Any) -> None:
+            for name, parameter in module.named_parameters():
+                decay = 0.02 if parameter.dim() > 1 else 0.0
+                velocity[name] = 0.8 * velocity[name] + parameter.grad + decay * weights[name]
+                weights[name] = weights[name] - module.learning_rate * velocity[name]
+
+    run(module, tmp_path, Follow(), precision="64-true", gradient_clip_val=None)
+    assert any(value.abs().max() > 0 for value in velocity.values())
+    for name, value in module.named_parameters():
+        torch.testing.assert_close(value.detach(), weights[name].detach(), rtol=1e-10, atol=1e-12)
+
+
 def test_accumulated_gradients_equal_a_plain_loop(tmp_path: Path) -> None:
     """Within one pass: at its end Lightning makes an update of an incomplete group of windows."""
     module, watch = module_for("gru", 3, dropout=0.0).double(), Watch()

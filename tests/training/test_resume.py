@@ -53,6 +53,21 @@ def test_a_crashed_run_ends_with_the_same_bits(
         assert torch.equal(got[name], value), name
 
 
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_a_crashed_run_of_sgd_ends_with_the_same_bits(momentum: float, tmp_path: Path) -> None:
+    sgd = {"name": "sgd", "momentum": momentum, "learning_rate": 0.1}
+    whole, last = tmp_path / "whole.ckpt", tmp_path / "last.ckpt"
+    run(module_for("gru", TOTAL, sgd), tmp_path, CheckpointWriter(whole, every_updates=TOTAL), **VALIDATE)
+    with pytest.raises(ZeroDivisionError):
+        run(module_for("gru", TOTAL, sgd), tmp_path, CheckpointWriter(last, every_updates=4), Crash(7), **VALIDATE)
+    run(module_for("gru", TOTAL, sgd), tmp_path, CheckpointWriter(last, every_updates=TOTAL), resume=last, **VALIDATE)
+    got, want = everything(last), everything(whole)
+    assert got.keys() == want.keys()
+    assert any("momentum_buffer" in name for name in want) == bool(momentum)
+    for name, value in want.items():
+        assert torch.equal(got[name], value), name
+
+
 def test_repeated_crashes_change_nothing(uninterrupted: dict[str, Path], tmp_path: Path) -> None:
     last = tmp_path / "last.ckpt"
     for crash in range(2, TOTAL, 3):

@@ -142,6 +142,7 @@ OPTIONS = (
     ("trainer.accumulate_grad_batches=3", "trainer.gradient_clip_val=null", "corpus.unit=byte"),
     ("trainer.precision=bf16-mixed", "optimizer.warmup_updates=500"),
     ("trainer.precision=64-true", "model.num_layers=1", "model.dropout=0", "model.weight_dropout=0"),
+    ("optimizer.name=sgd", "optimizer.momentum=0.9", "optimizer.learning_rate=0.1", "guard=false"),
 )
 """Options of the optimizer, and others that decide what is learned."""
 

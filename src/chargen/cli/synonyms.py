@@ -199,6 +199,7 @@ TRAIN = Synonyms(
         "optimizer.weight_decay={}": "l2 l2_reg wd wdecay weight_decay",
         "optimizer.beta1={}": "adam_beta1 beta1 beta_1",
         "optimizer.beta2={}": "adam_beta2 beta2 beta_2",
+        "optimizer.momentum={}": "momentum sgd_momentum",
         "optimizer.warmup_updates={}": "num_warmup_steps warmup warmup_iters warmup_steps warmup_updates",
         "trainer.gradient_clip_val={}": "clip clip_grad clip_grad_norm clip_norm clip_value clipnorm clipvalue "
         "grad_clip gradient_clip gradient_clip_val gradient_clipping max_grad_norm max_norm grad_norm",
@@ -235,8 +236,9 @@ TRAIN = Synonyms(
         "trainer.enable_model_summary=true": "summary",
     },
     {
-        "AdamW is the only optimizer; its settings are optimizer.learning_rate, weight_decay, beta1 and beta2": (
-            "adafactor adam adam_epsilon eps epsilon momentum nesterov opt optim optimizer optimizer_type rmsprop sgd"
+        "write optimizer.name=adamw or optimizer.name=sgd; the settings are optimizer.learning_rate, weight_decay, "
+        "beta1, beta2 and momentum": (
+            "adafactor adam adam_epsilon eps epsilon nesterov opt optim optimizer optimizer_type rmsprop sgd"
         ),
         "the learning rate falls by a cosine to optimizer.final_fraction of its highest value at the end of the run": (
             "decay_lr decay_rate gamma learning_rate_decay learning_rate_decay_after lr_decay lr_decay_every "

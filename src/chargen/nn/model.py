@@ -10,7 +10,7 @@ takes the state before a window and returns the state after it. It stores no sta
 `StackedRNN` holds the recurrent layers. Its parameters have the names, order and shapes of those of `torch.nn.RNN`,
 `torch.nn.LSTM` and `torch.nn.GRU`, so a state dict of one loads into the other.
 
-Sources: orthogonal recurrent weights, Saxe et al. 2013; forget gate bias of 1, Jozefowicz et al. 2015; one dropout mask
+Sources: forget gate bias of 1, Jozefowicz et al. 2015; one dropout mask
 for all ticks of a window, Gal & Ghahramani 2016; dropped weights, Wan et al. 2013, applied to the recurrent matrices
 only, Merity, Keskar & Socher 2018.
 Dimensions: B lanes, T ticks, V vocabulary, E embedding, H hidden, L layers, G gates.
@@ -58,6 +58,27 @@ def drop_weights(weight: Tensor, fraction: float) -> Tensor:
     return weight * keep.to(weight.dtype).mul_(256 / (256 - threshold))
 
 
+@torch.no_grad()
+def initialize_recurrent(weight: Tensor, kind: str, gain: float) -> Tensor:
+    """Fill the recurrent matrix of one gate so that its spectral radius is `gain`, and return it.
+
+    - `orthogonal`: gain Q with Q orthogonal. Every singular value is `gain` (Saxe, McClelland & Ganguli 2013).
+    - `identity`: gain I (Le, Jaitly & Hinton 2015).
+    - `normal`: independent numbers with variance gain^2 / H. The spectral radius approaches `gain` as H grows (the
+      circular law, Ginibre 1965), while the largest singular value approaches 2 gain.
+
+    Args:
+        weight: (H, H), modified in place.
+        kind: one of `config.RECURRENT_INITS`.
+        gain: the spectral radius.
+    """
+    if kind == "identity":
+        return nn.init.eye_(weight).mul_(gain)
+    if kind == "normal":
+        return nn.init.normal_(weight, std=gain * weight.shape[1] ** -0.5)
+    return nn.init.orthogonal_(weight, gain)
+
+
 class StackedRNN(nn.Module):
     """Recurrent layers, each one reading the outputs of the layer below.
 
@@ -78,6 +99,8 @@ class StackedRNN(nn.Module):
         self.dropout = config.dropout
         self.residual = config.residual
         self.weight_dropout = config.weight_dropout or 0.0
+        self.recurrent_init = config.recurrent_init
+        self.recurrent_gain = config.recurrent_gain
         self.unroll = unroll
         gates_size = self.cell.num_gates * hidden_size
         for layer in range(self.num_layers):
@@ -91,15 +114,15 @@ class StackedRNN(nn.Module):
     def reset_parameters(self) -> None:
         """Initialize the parameters.
 
-        Input matrices are Xavier uniform and recurrent matrices orthogonal, gate by gate. Biases are zero, except that
-        of the cell's open gate (`CellType.open_gate`), which is 1.
+        Input matrices are Xavier uniform, gate by gate. Biases are zero, except that of the cell's open gate
+        (`CellType.open_gate`), which is 1. `initialize_recurrent` describes the recurrent matrices.
         """
         for layer in range(self.num_layers):
             weight_ih, weight_hh, bias_ih, bias_hh = self.weights(layer)
             for gate in torch.split(weight_ih, self.hidden_size):
                 nn.init.xavier_uniform_(gate)
             for gate in torch.split(weight_hh, self.hidden_size):
-                nn.init.orthogonal_(gate)
+                initialize_recurrent(gate, self.recurrent_init, self.recurrent_gain)
             nn.init.zeros_(bias_ih)
             nn.init.zeros_(bias_hh)
             if self.cell.type.open_gate is not None:

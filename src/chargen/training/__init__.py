@@ -3,7 +3,7 @@
 - `windows`: a text becomes windows of contiguous lanes.
 - `module`: the LightningModule: one step of truncated backpropagation through time.
 - `initialization`: begin with the weights of a trained model.
-- `optimizer`: AdamW.
+- `optimizer`: AdamW or SGD.
 - `divergence`: notice a run that diverges.
 - `restore`: check the tensors of a checkpoint, and the random number generators in it.
 - `checkpoints`: write and read `last.ckpt`.

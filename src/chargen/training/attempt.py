@@ -124,6 +124,7 @@ class Attempt:
             rollbacks=start.rollbacks,
             new_length=start.new_length,
             restoring=start.checkpoint is not None,
+            guard=config.guard,
             contexts=find_contexts(context.corpus),
         )
 

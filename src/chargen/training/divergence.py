@@ -71,6 +71,13 @@ class Diverged(Exception):
         self.update = update
 
 
+def not_finite(loss: float, norm: float) -> str:
+    """Say that the loss or the gradient of an update is not finite; "" if both are."""
+    if not math.isfinite(loss):
+        return "the loss is not finite"
+    return "" if math.isfinite(norm) else "the gradient is not finite"
+
+
 @dataclass
 class DivergenceDetector:
     """Statistics of the losses of a run, as plain data: they are part of a checkpoint.
@@ -109,12 +116,8 @@ class DivergenceDetector:
             window: the last of these windows, to be kept.
             reread: scores a kept window with the present weights, nats per character.
         """
-        reason = ""
-        if not math.isfinite(loss):
-            reason = "the loss is not finite"
-        elif not math.isfinite(norm):
-            reason = "the gradient is not finite"
-        elif self.num_losses >= MIN_LOSSES and loss > self._far_above(self.mean):
+        reason = not_finite(loss, norm)
+        if not reason and self.num_losses >= MIN_LOSSES and loss > self._far_above(self.mean):
             if not reread(self.window) < self._far_above(self.window_loss):
                 reason = "the model has lost what it had learned"
             else:

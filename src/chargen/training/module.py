@@ -30,8 +30,8 @@ from chargen.planning.schedule import Schedule, learning_rate
 from chargen.schema import parse
 from chargen.storage.checkpoint import TrainingState
 from chargen.storage.model_file import ModelFile
-from chargen.training.divergence import MAX_SKIPPED_IN_A_ROW, Diverged, DivergenceDetector, SkippedUpdate
-from chargen.training.optimizer import adamw, parameter_groups
+from chargen.training.divergence import MAX_SKIPPED_IN_A_ROW, Diverged, DivergenceDetector, SkippedUpdate, not_finite
+from chargen.training.optimizer import build_optimizer, parameter_groups
 from chargen.training.restore import (
     generator_states,
     require_fitting_detector,
@@ -68,6 +68,7 @@ class CharLanguageModel(LightningModule):
         self.carry: States | None = None
         self.contexts: Contexts | None = None  # of the training text
         self.learning_rate = 0.0
+        self.guard = True  # skip an update that would break the model
         self.is_restoring = False  # the run continues, and its first update is not over
         self.has_started = False
         self._start_update = 0
@@ -85,6 +86,7 @@ class CharLanguageModel(LightningModule):
         rollbacks: int = 0,
         new_length: bool = False,
         restoring: bool = False,
+        guard: bool = True,
         contexts: Contexts | None = None,
     ) -> None:
         """Prepare the training state of a run.
@@ -94,12 +96,14 @@ class CharLanguageModel(LightningModule):
             rollbacks: how often the run has returned to a checkpoint.
             new_length: keep this schedule instead of the one in the checkpoint that is restored.
             restoring: the run continues from a checkpoint.
+            guard: skip an update that would break the model.
             contexts: of the training text; None for a model without initial states.
         """
         self.schedule = Schedule(total_updates)
         self.detector.rollbacks = rollbacks
         self._keep_schedule = new_length
         self.is_restoring = restoring
+        self.guard = guard
         self.contexts = contexts
 
     def set_total_updates(self, total: int) -> None:
@@ -128,9 +132,9 @@ class CharLanguageModel(LightningModule):
         return nats, detached(states)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Return AdamW (Loshchilov & Hutter 2019)."""
+        """Return the optimizer of the run's settings."""
         # The fused step removes the loss scale of 16-mixed itself, after clipping, which is too late.
-        return adamw(self.parameters(), self.optimizer_config, fused=self.trainer.precision != "16-mixed")
+        return build_optimizer(self.parameters(), self.optimizer_config, fused=self.trainer.precision != "16-mixed")
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Set the learning rate, which depends on the number of the update alone."""
@@ -152,7 +156,7 @@ class CharLanguageModel(LightningModule):
         """Clip the gradient as the Trainer's settings say, or skip the update if the run diverges.
 
         Raises:
-            Diverged: too many updates in a row were skipped.
+            Diverged: too many updates in a row were skipped, or loss or gradient are not finite in a run without guard.
         """
         windows, self._windows = self._windows, []
         losses = [window.loss for window in windows]
@@ -172,10 +176,18 @@ class CharLanguageModel(LightningModule):
         self._add(train_nats_per_char=mean, gradient_norm=norm, clip_fraction=is_clipped.to(norm.dtype))
 
     def _reason_to_skip(self, mean: Tensor, norm: Tensor, last: ReadWindow) -> str:
-        """Return why the detector skips this update, or ""."""
+        """Return why the detector skips this update, or ""; nothing is skipped without guard.
+
+        Raises:
+            Diverged: there is no guard, and the loss or the gradient is not finite.
+        """
         loss, size = float(self._over_processes(mean)), float(norm)
         if self.trainer.precision == "16-mixed" and not math.isfinite(size):
             size = 0.0  # the loss scaler searches for its scale this way, and skips such an update itself
+        if not self.guard:
+            if reason := not_finite(loss, size):
+                raise Diverged(self.global_step, reason, loss=loss, norm=size, learning_rate=self.learning_rate)
+            return ""
         return self.detector.observe(loss, size, (last.batch, last.carry), self._reread)
 
     def _skip_update(self, reason: str, mean: Tensor, norm: Tensor, carry: States | None) -> None:

@@ -1,4 +1,4 @@
-"""AdamW (Loshchilov & Hutter 2019) as the settings of a run describe it: only matrices have weight decay."""
+"""The optimizer as the settings of a run describe it: AdamW or SGD. Only matrices have weight decay."""
 
 from __future__ import annotations
 
@@ -10,18 +10,20 @@ from torch import Tensor
 from chargen.config import OptimizerConfig
 
 
-def adamw(parameters: Iterable[Tensor], config: OptimizerConfig, *, fused: bool) -> torch.optim.Optimizer:
-    """Build the optimizer of these parameters; `fused` updates all of them in one kernel."""
+def build_optimizer(parameters: Iterable[Tensor], config: OptimizerConfig, *, fused: bool) -> torch.optim.Optimizer:
+    """Build AdamW (Loshchilov & Hutter 2019), or stochastic gradient descent with momentum (Polyak 1964).
+
+    Args:
+        parameters: what is trained.
+        config: the settings.
+        fused: update all parameters in one kernel.
+    """
     matrices, vectors = parameter_groups(parameters)
-    return torch.optim.AdamW(
-        [
-            {"params": matrices, "weight_decay": config.weight_decay},
-            {"params": vectors, "weight_decay": 0.0},
-        ],
-        lr=config.learning_rate,
-        betas=(config.beta1, config.beta2),
-        fused=fused,
-    )
+    groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    if config.name == "sgd":
+        return torch.optim.SGD(groups, lr=config.learning_rate, momentum=config.momentum, fused=fused)
+    betas = (config.beta1, config.beta2)
+    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=betas, fused=fused)
 
 
 def parameter_groups(parameters: Iterable[Tensor]) -> tuple[list[Tensor], list[Tensor]]:

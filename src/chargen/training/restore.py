@@ -38,6 +38,8 @@ def require_fitting_optimizer(states: list[Any], decayed: Sequence[Tensor], othe
     for number, parameter in enumerate([*decayed, *others]):
         for name, value in optimizer["state"].get(number, {}).items():
             shape = torch.Size() if name == "step" else parameter.shape
+            if value is None and name == "momentum_buffer":  # of SGD without momentum
+                continue
             if value.shape != shape or not value.is_floating_point() or not value.is_contiguous():
                 raise ValueError(f"the optimizer's {name} has the shape {tuple(value.shape)}, not {tuple(shape)}")
 

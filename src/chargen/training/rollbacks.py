@@ -17,7 +17,7 @@ def fit_with_rollbacks(attempt: Attempt, data: TextDataModule) -> Attempt:
         The attempt that came to the end.
 
     Raises:
-        UserError: the run diverges after `MAX_ROLLBACKS` rollbacks.
+        UserError: the run diverges after `MAX_ROLLBACKS` rollbacks, or without guard.
     """
     last_rollback = -1
     while True:
@@ -28,6 +28,11 @@ def fit_with_rollbacks(attempt: Attempt, data: TextDataModule) -> Attempt:
             attempt.report.report_skipped(attempt.trainer)
             if attempt.checkpoints.stop_signal is not None:
                 return attempt
+            if not attempt.module.guard:
+                raise UserError(
+                    f"the run has diverged, {error}: write trainer.gradient_clip_val=1.0 or a smaller "
+                    "optimizer.learning_rate, or leave out guard=false"
+                ) from None
             rollbacks = attempt.module.detector.rollbacks + 1
             if rollbacks > MAX_ROLLBACKS:
                 rate = attempt.module.optimizer_config.learning_rate
