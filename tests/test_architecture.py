@@ -44,7 +44,7 @@ OWNERS = {
     "tokenizers": {"corpus"},
     "safetensors": {"storage"},
     "matplotlib": {"insight"},
-    "torch": {"nn", "evaluation", "training", "storage", "cli"},
+    "torch": {"nn", "evaluation", "insight", "training", "storage", "cli"},
 }
 """The folders that may import a heavy package."""
 

@@ -1,7 +1,8 @@
 """The settings of a run: their types, defaults, meanings and bounds. Builds nothing.
 
 Hydra composes `conf/` over `TrainConfig`. `parse_config` turns the result, or the settings in a file, into a checked
-`TrainConfig` once; from there on the typed object travels. `trainer` is a dictionary in Lightning's own names.
+`TrainConfig` once; from there on the typed object travels. `trainer` is a dictionary in Lightning's own names. The
+module is long because it holds every setting of a run.
 """
 
 from __future__ import annotations
@@ -108,11 +109,9 @@ class ModelConfig:
         None, "R, what the output layer reads; null: chosen from the vocabulary; hidden_size: all of h", _SIZE
     )
     residual: bool = setting(False, "add each layer's input to its output")
-    recurrent_init: str = setting(
-        "orthogonal", f"recurrent weights at the start: {', '.join(RECURRENT_INITS)}", one_of(*RECURRENT_INITS)
-    )
+    recurrent_init: str = setting("orthogonal", ", ".join(RECURRENT_INITS), one_of(*RECURRENT_INITS))
     recurrent_gain: float = setting(
-        1.0, "spectral radius of the recurrent weights at the start: above 1 gradients can explode, below 1 they vanish",
+        1.0, "spectral radius of the recurrent weights at the start; gradients can explode above 1, and vanish below",
         number(lambda value: 0 < value <= 100, "above 0 and at most 100"),
     )  # fmt: skip
 
@@ -204,10 +203,7 @@ class TrainConfig:
     logger: Optional[str] = setting(
         None, f"{', '.join(LOGGERS)}: log there as well as to metrics.csv", one_of(*LOGGERS), resumable=True
     )
-    guard: bool = setting(
-        True, "skip an update that would break the model; return to the last checkpoint after several in a row",
-        resumable=True,
-    )  # fmt: skip
+    guard: bool = setting(True, "skip updates that break the model; after several, go back", resumable=True)
     early_stopping: Optional[int] = setting(
         None, "stop after this many validations in a row without a better score", whole(1), resumable=True
     )

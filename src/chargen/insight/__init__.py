@@ -1,5 +1,14 @@
 """Reports and figures about texts and runs.
 
 - `text_profile`: what a text contains, before training on it.
+- `text_features`: what a reader can tell at each character of a text.
+- `trajectory`: the states of every layer while a model reads.
+- `gradient_flow`: how gradients shrink or grow on their way back through time.
+- `truncation`: the bias of the gradient of short windows.
+- `memory`: how far back a model uses its past.
+- `neurons`: the units that follow something readable.
+- `surprise`: how much each character of a text surprises a model.
+- `typos`: small changes that make a text much more probable.
+- `similar`: the places of a text that a model reads alike, and what a prediction depends on.
 - `figures`: draw learning curves.
 """

@@ -243,13 +243,26 @@ class CharRNN(nn.Module):
         outputs, mask, states = self._run(ids, states)
         return cross_entropy(outputs, mask, self.head.weight, self.head.bias, targets.t()), states
 
+    def outputs(self, ids: Tensor, states: States | None = None) -> tuple[Tensor, Tensor | None, States]:
+        """Run the recurrent layers over a window of characters.
+
+        Args:
+            ids: (B, T), integer.
+            states: the states before the window; None for zeros.
+
+        Returns:
+            What `StackedRNN.run_layers` returns: the outputs of the top layer, (T, B, H), their dropout mask or None,
+            and the states after the window.
+        """
+        return self.recurrence.run_layers(self._input_gates(ids.t()), states)
+
     def _run(self, ids: Tensor, states: States | None) -> tuple[Tensor, Tensor | None, States]:
         """Run all layers over ids (B, T).
 
         Returns:
             What the output layer reads, (T, B, H or R); a factor for it, (B, H), or None; and the states.
         """
-        outputs, mask, states = self.recurrence.run_layers(self._input_gates(ids.t()), states)
+        outputs, mask, states = self.outputs(ids, states)
         if self.projection is None:
             return outputs, mask, states
         outputs = outputs if mask is None else outputs * mask
@@ -267,7 +280,7 @@ class CharRNN(nn.Module):
         """
         was_training = self.training
         self.eval()
-        _, _, states = self.recurrence.run_layers(self._input_gates(ids.t().to(self.head.weight.device)))
+        _, _, states = self.outputs(ids.to(self.head.weight.device))
         self.train(was_training)
         return torch.stack([part.mean(0) for state in states for part in state]).float().cpu()
 

@@ -26,7 +26,7 @@ Dimensions: T ticks, B lanes, V vocabulary, H hidden, G gates. All tensors are t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from ctypes import byref
 from typing import Any, NamedTuple
 
@@ -37,7 +37,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from chargen import native
-from chargen.nn.cells import CELLS, Cell, State
+from chargen.nn.cells import CELLS, Cell, Saved, Slopes, State
 from chargen.nn.linear import matmul_transposed, prepack_linear
 
 
@@ -109,6 +109,33 @@ def _rows(gates_x: GatesX) -> Tensor:
 # ----------------------------------------------------------------------------- by hand
 
 
+def run_cell(
+    cell: Cell, gates_x: Tensor, weight_hh: Tensor, bias_hh: Tensor, state: State
+) -> tuple[list[Tensor], Saved]:
+    """Run `cell` along a window and keep what its derivative needs.
+
+    Arguments are those of `unroll_reference`.
+
+    Returns:
+        The trajectory, one tensor (T+1, B, H) for each part of the state, before the first tick and after each; and the
+        saved values that `cell.slopes` reads, each (T, B, H).
+    """
+    compute_gates_h = prepack_linear(weight_hh, bias_hh, gates_x.shape[1])
+    states: list[State] = [state]  # states[t] is the state after t ticks
+    saved = []
+    for gates_x_t in gates_x.unbind(0):
+        gates_h = compute_gates_h(states[-1][0])  # (B, G*H)
+        state, saved_t = cell.step(gates_x_t, gates_h, states[-1])
+        states.append(state)
+        saved.append(saved_t)
+    return [torch.stack(part) for part in zip(*states, strict=True)], tuple(map(torch.stack, zip(*saved, strict=True)))
+
+
+def slopes_of(cell: Cell, trajectory: Sequence[Tensor], saved: Saved) -> Slopes:
+    """Return the local derivatives of a window, (T, B, ...) each, from what `run_cell` has returned."""
+    return cell.slopes(saved, tuple(part[:-1] for part in trajectory), tuple(part[1:] for part in trajectory))
+
+
 def unroll_by_hand(
     cell: Cell, gates_x: GatesX, weight_hh: Tensor, bias_hh: Tensor, state: State
 ) -> tuple[Tensor, State]:
@@ -127,18 +154,10 @@ class _UnrollByHand(Function):
     def forward(
         ctx: Any, cell: Cell, gates_x: Tensor, weight_hh: Tensor, bias_hh: Tensor, *state: Tensor
     ) -> tuple[Tensor, ...]:
-        compute_gates_h = prepack_linear(weight_hh, bias_hh, gates_x.shape[1])
-        states: list[State] = [state]  # states[t] is the state after t ticks
-        saved = []
-        for gates_x_t in gates_x.unbind(0):
-            gates_h = compute_gates_h(states[-1][0])  # (B, G*H)
-            state, saved_t = cell.step(gates_x_t, gates_h, states[-1])
-            states.append(state)
-            saved.append(saved_t)
-        trajectory = [torch.stack(part) for part in zip(*states, strict=True)]  # each (T+1, B, H)
+        trajectory, saved = run_cell(cell, gates_x, weight_hh, bias_hh, state)
         ctx.cell = cell
         ctx.num_states = len(trajectory)
-        ctx.save_for_backward(weight_hh, *trajectory, *map(torch.stack, zip(*saved, strict=True)))
+        ctx.save_for_backward(weight_hh, *trajectory, *saved)
         # Return copies: the backward pass reads the trajectory, and the caller may modify the results.
         return trajectory[0][1:].clone(), *(part[-1].clone() for part in trajectory)
 
@@ -148,8 +167,7 @@ class _UnrollByHand(Function):
         cell: Cell = ctx.cell
         weight_hh, *rest = ctx.saved_tensors
         trajectory, saved = rest[: ctx.num_states], tuple(rest[ctx.num_states :])
-        previous = tuple(part[:-1] for part in trajectory)
-        slopes = cell.slopes(saved, previous, tuple(part[1:] for part in trajectory))
+        slopes = slopes_of(cell, trajectory, saved)
 
         multiply_by_U = prepack_linear(weight_hh.t(), None, grad_outputs.shape[1])  # da (B, G*H) -> da U (B, H)
         grads_gates_x, grads_gates_h = [], []
@@ -169,7 +187,7 @@ class _UnrollByHand(Function):
         is_same = grads_gates_h[0] is grads_gates_x[0]
         grad_gates_h = grad_gates_x if is_same else torch.stack(grads_gates_h)
         rows = grad_gates_h.flatten(0, 1)  # (T*B, G*H)
-        grad_weight = matmul_transposed(rows.t(), previous[0].flatten(0, 1).t())  # (G*H, H)
+        grad_weight = matmul_transposed(rows.t(), trajectory[0][:-1].flatten(0, 1).t())  # (G*H, H)
         return None, grad_gates_x, grad_weight, rows.sum(0), *grad_state
 
 

@@ -6,7 +6,7 @@ stops at the edge of the window while the state does not (Williams & Peng 1990).
 clips the gradient by its global norm (Pascanu, Mikolov & Bengio 2013) through `gradient_clip_val`.
 
 The module is the only writer of the training state: the carry, the schedule and the divergence detector. Callbacks
-change it through the module's methods.
+change it through the module's methods. The module is long because Lightning wants its hooks in one class.
 
 Dimensions: B lanes, T ticks, V vocabulary.
 """

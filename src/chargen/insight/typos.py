@@ -1,0 +1,123 @@
+"""Find places of a text where a small change makes the text much more probable: what a typing error looks like.
+
+At the most surprising characters, four edits are tried: another character, one character less, one more, and two
+characters swapped (Damerau 1964). Each variant is scored together with the characters behind it, because what follows
+shows whether an edit was right. The gain is the difference in nats.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from chargen.insight.surprise import CharacterScores
+from chargen.nn.loss import IGNORE_INDEX
+from chargen.nn.model import CharRNN
+
+CONTEXT, BEHIND = 100, 12
+"""Characters before a place that are read, and characters behind it that are scored."""
+
+MIN_NATS = 4.0
+"""The least surprise of a character that is looked at."""
+
+MIN_GAIN = 6.0
+"""The least gain of an edit that is reported, nats: the text becomes e^6 times, about 400 times, as probable."""
+
+TRIED = 3
+"""Other characters that are tried at a place."""
+
+ROWS = 64
+"""Variants that are scored side by side."""
+
+
+class Typo(NamedTuple):
+    """A place that looks like a typing error.
+
+    Attributes:
+        position: of the first character that changes.
+        removed: ids that are replaced.
+        added: ids in their place.
+        gain: how much smaller the surprise of the text becomes, nats.
+    """
+
+    position: int
+    removed: tuple[int, ...]
+    added: tuple[int, ...]
+    gain: float
+
+
+def find_typos(model: CharRNN, ids: np.ndarray, scores: CharacterScores, *, number: int = 20) -> list[Typo]:
+    """Return the edits with the largest gains, at most one within `BEHIND` characters.
+
+    Args:
+        model: evaluated without dropout.
+        ids: (N+1,) the text behind one character of context.
+        scores: of the N characters.
+        number: how many to return at most; ten times as many places are looked at.
+    """
+    places = np.argsort(-scores.nats, kind="stable")[: 10 * number]
+    edits = [
+        (int(place) + 1, removed, added)
+        for place in places
+        if scores.nats[place] >= MIN_NATS
+        for removed, added in _edits_at(ids, int(place) + 1, scores.ids[place][:TRIED])
+    ]
+    if not edits:
+        return []
+    nats = _scores(model, ids, edits)
+    found = [
+        Typo(place - 1, removed, added, float(before - after))
+        for (place, removed, added), (before, after) in zip(edits, nats, strict=True)
+    ]
+    kept: list[Typo] = []
+    for typo in sorted(found, key=lambda typo: -typo.gain):
+        if typo.gain >= MIN_GAIN and all(abs(typo.position - one.position) > BEHIND for one in kept):
+            kept.append(typo)
+    return kept[:number]
+
+
+def _edits_at(ids: np.ndarray, place: int, likely: Sequence[int]) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+    """Return the ids that an edit removes at a place, and those that it adds."""
+    here = int(ids[place])
+    edits: list[tuple[tuple[int, ...], tuple[int, ...]]] = [((here,), ())]
+    for other in map(int, likely):
+        if other != here:
+            edits += [((here,), (other,)), ((), (other,))]
+    if place + 1 < len(ids) and ids[place + 1] != here:
+        edits.append(((here, int(ids[place + 1])), (int(ids[place + 1]), here)))
+    return edits
+
+
+@torch.no_grad()
+def _scores(
+    model: CharRNN, ids: np.ndarray, edits: Sequence[tuple[int, tuple[int, ...], tuple[int, ...]]]
+) -> list[tuple[float, float]]:
+    """Return the surprise of the text around each place, without and with its edit, nats."""
+    rows, begins = [], []
+    for place, removed, added in edits:
+        before = ids[max(0, place - CONTEXT) : place].tolist()
+        behind = ids[place + len(removed) : place + len(removed) + BEHIND].tolist()
+        for middle in (removed, added):
+            rows.append([*before, *middle, *behind])
+            begins.append(len(before))
+    width = max(map(len, rows))
+    nats = np.zeros(len(rows))
+    was_training = model.training
+    model.eval()
+    for first in range(0, len(rows), ROWS):
+        part = slice(first, first + ROWS)
+        inputs = torch.zeros(len(rows[part]), width, dtype=torch.int64)
+        targets = torch.full_like(inputs, IGNORE_INDEX)
+        for number, (row, begin) in enumerate(zip(rows[part], begins[part], strict=True)):
+            inputs[number, : len(row)] = torch.tensor(row)
+            targets[number, begin - 1 : len(row) - 1] = torch.tensor(row[begin:])
+        logits, _ = model(inputs)
+        losses = torch.nn.functional.cross_entropy(
+            logits.transpose(1, 2), targets, ignore_index=IGNORE_INDEX, reduction="none"
+        )
+        nats[part] = losses.double().sum(1).numpy()
+    model.train(was_training)
+    return [(float(nats[row]), float(nats[row + 1])) for row in range(0, len(rows), 2)]
