@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from chargen.errors import TextError
-from chargen.nn.model import CharRNN, States
+from chargen.nn.model import CharRNN, States, evaluating
 from chargen.nn.threads import compute_threads
 
 WINDOW_SIZE = 256
@@ -116,9 +116,8 @@ def require_text(ids: np.ndarray) -> None:
 @torch.no_grad()
 def _sum_nats(model: CharRNN, inputs: np.ndarray, targets: np.ndarray, states: States | None) -> tuple[float, States]:
     """Return the sum of -ln p over targets (B, T), and the states after them."""
-    was_training, device = model.training, model.head.weight.device
-    model.eval()
+    device = model.head.weight.device
     ids, target_ids = (torch.from_numpy(part.astype(np.int64)).to(device) for part in (inputs, targets))
-    nats, states = model.cross_entropy(ids, target_ids, states)
-    model.train(was_training)
+    with evaluating(model):
+        nats, states = model.cross_entropy(ids, target_ids, states)
     return nats.item(), states

@@ -9,6 +9,7 @@
 - `neurons`: the units that follow something readable.
 - `surprise`: how much each character of a text surprises a model.
 - `typos`: small changes that make a text much more probable.
+- `selection`: places of a text that are not too near to each other.
 - `similar`: the places of a text that a model reads alike, and what a prediction depends on.
 - `figures`: draw learning curves.
 """

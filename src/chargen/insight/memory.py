@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from chargen.nn.model import CharRNN
+from chargen.nn.model import CharRNN, evaluating
 from chargen.nn.threads import compute_threads
 
 SHUFFLED = 256
@@ -75,15 +75,13 @@ def memory_curve(
     if len(ids) <= longest + SHUFFLED + 1:
         raise ValueError(f"{len(ids)} characters are too few for a context of {longest}")
     places = np.unique(np.linspace(longest + SHUFFLED, len(ids) - 1, positions).astype(int))
-    was_training = model.training
-    model.eval()
-    zero, shuffled = [], []
-    for n in lengths:
-        contexts = ids[places[:, None] + np.arange(-n, 0)]
-        past = generator.permuted(ids[places[:, None] + np.arange(-n - SHUFFLED, -n)], axis=1)
-        zero.append(_losses(model, contexts, ids[places], advance))
-        shuffled.append(_losses(model, np.concatenate([past, contexts], axis=1), ids[places], advance))
-    model.train(was_training)
+    with evaluating(model):
+        zero, shuffled = [], []
+        for n in lengths:
+            contexts = ids[places[:, None] + np.arange(-n, 0)]
+            past = generator.permuted(ids[places[:, None] + np.arange(-n - SHUFFLED, -n)], axis=1)
+            zero.append(_losses(model, contexts, ids[places], advance))
+            shuffled.append(_losses(model, np.concatenate([past, contexts], axis=1), ids[places], advance))
     errors = [float(np.std(losses - zero[-1]) / np.sqrt(len(places))) for losses in zero]
     return MemoryCurve(
         list(lengths), [float(one.mean()) for one in zero], [float(one.mean()) for one in shuffled], errors

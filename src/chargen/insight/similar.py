@@ -19,7 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from chargen.nn.model import CharRNN, States
+from chargen.insight.selection import apart
+from chargen.nn.model import CharRNN, States, evaluating
 from chargen.nn.threads import compute_threads
 
 LANES, PIECE = 16, 512
@@ -55,27 +56,20 @@ def similar_places(
         number: how many places to return at most. They are at least n characters apart.
         advance: receives the number of characters that were read since the last call.
     """
-    was_training = model.training
-    model.eval()
-    size = -(-len(ids) // LANES)
-    padded = np.concatenate([ids, np.zeros(size * LANES - len(ids), ids.dtype)]).reshape(LANES, size)
-    lanes = torch.from_numpy(padded.astype(np.int64))
-    mean = torch.cat([outputs for _, outputs in _read(model, lanes[:, : MEAN_PIECES * PIECE])]).mean((0, 1))
-    wanted = model.outputs(torch.from_numpy(phrase.astype(np.int64))[None])[0][-1, 0] - mean
-    cosines = np.empty((LANES, size), np.float32)
-    for begin, outputs in _read(model, lanes):
-        cosine = torch.nn.functional.cosine_similarity(outputs - mean, wanted, dim=-1)  # (T, B)
-        cosines[:, begin : begin + len(cosine)] = cosine.t().numpy()
-        advance(cosine.numel())
-    model.train(was_training)
+    with evaluating(model):
+        size = -(-len(ids) // LANES)
+        padded = np.concatenate([ids, np.zeros(size * LANES - len(ids), ids.dtype)]).reshape(LANES, size)
+        lanes = torch.from_numpy(padded.astype(np.int64))
+        mean = torch.cat([outputs for _, outputs in _read(model, lanes[:, : MEAN_PIECES * PIECE])]).mean((0, 1))
+        wanted = model.outputs(torch.from_numpy(phrase.astype(np.int64))[None])[0][-1, 0] - mean
+        cosines = np.empty((LANES, size), np.float32)
+        for begin, outputs in _read(model, lanes):
+            cosine = torch.nn.functional.cosine_similarity(outputs - mean, wanted, dim=-1)  # (T, B)
+            cosines[:, begin : begin + len(cosine)] = cosine.t().numpy()
+            advance(cosine.numel())
     flat = cosines.reshape(-1)[: len(ids)]
-    found: list[Place] = []
-    for position in np.argsort(-flat, kind="stable"):
-        if all(abs(int(position) - one.position) >= len(phrase) for one in found):
-            found.append(Place(int(position), float(flat[position])))
-            if len(found) == number:
-                break
-    return found
+    positions = apart(np.argsort(-flat, kind="stable"), len(phrase), number)
+    return [Place(position, float(flat[position])) for position in positions]
 
 
 def _read(model: CharRNN, lanes: Tensor) -> Iterator[tuple[int, Tensor]]:
@@ -96,13 +90,12 @@ def influences(model: CharRNN, ids: np.ndarray) -> np.ndarray:
     Returns:
         (n,) norms of the gradient of -ln p with respect to the embedding of each character; the largest is 1.
     """
-    was_training = model.training
-    model.eval()
-    embedded = model.embedding(torch.from_numpy(ids.astype(np.int64))).detach()[:, None].requires_grad_()  # (n, 1, E)
-    outputs, _ = model.recurrence(embedded)
-    features = outputs[-1] if model.projection is None else model.projection(outputs[-1])
-    loss = -torch.log_softmax(model.head(features), dim=-1).max()
-    (gradient,) = torch.autograd.grad(loss, embedded)
-    model.train(was_training)
+    with evaluating(model):
+        embedded = model.embedding(torch.from_numpy(ids.astype(np.int64))[:, None]).detach()  # (n, 1, E)
+        embedded.requires_grad_()
+        outputs, _ = model.recurrence(embedded)
+        features = outputs[-1] if model.projection is None else model.projection(outputs[-1])
+        loss = -torch.log_softmax(model.head(features), dim=-1).max()
+        (gradient,) = torch.autograd.grad(loss, embedded)
     norms = torch.linalg.vector_norm(gradient[:, 0].double(), dim=-1).numpy()
     return np.asarray(norms / max(norms.max(), 1e-300))

@@ -13,7 +13,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from chargen.nn.model import CharRNN, States
+from chargen.insight.selection import apart
+from chargen.nn.model import CharRNN, States, evaluating
 from chargen.nn.threads import compute_threads
 
 PIECE = 2048
@@ -59,20 +60,18 @@ def score_characters(
         ids: (N+1,). The first one is context, the N after it are scored.
         advance: receives the number of characters that were scored since the last call.
     """
-    was_training = model.training
-    model.eval()
-    states: States | None = None
-    rows: list[tuple[np.ndarray, ...]] = []
-    for begin in range(0, len(ids) - 1, PIECE):
-        piece = torch.from_numpy(ids[begin : begin + PIECE + 1].astype(np.int64))
-        logits, states = model(piece[None, :-1], states)
-        log_p = torch.log_softmax(logits[0].double(), dim=-1)  # (n, V)
-        best = log_p.topk(min(ALTERNATIVES, log_p.shape[1]))
-        nats = -log_p.gather(1, piece[1:, None])[:, 0]
-        entropy = -(log_p.exp() * log_p).sum(1)
-        rows.append(tuple(part.numpy() for part in (nats, entropy, best.indices, best.values.exp())))
-        advance(len(piece) - 1)
-    model.train(was_training)
+    with evaluating(model):
+        states: States | None = None
+        rows: list[tuple[np.ndarray, ...]] = []
+        for begin in range(0, len(ids) - 1, PIECE):
+            piece = torch.from_numpy(ids[begin : begin + PIECE + 1].astype(np.int64))
+            logits, states = model(piece[None, :-1], states)
+            log_p = torch.log_softmax(logits[0].double(), dim=-1)  # (n, V)
+            best = log_p.topk(min(ALTERNATIVES, log_p.shape[1]))
+            nats = -log_p.gather(1, piece[1:, None])[:, 0]
+            entropy = -(log_p.exp() * log_p).sum(1)
+            rows.append(tuple(part.numpy() for part in (nats, entropy, best.indices, best.values.exp())))
+            advance(len(piece) - 1)
     return CharacterScores(*(np.concatenate(column) for column in zip(*rows, strict=True)))
 
 
@@ -89,10 +88,5 @@ def surprising_passages(nats: np.ndarray, *, length: int = 40, number: int = 10)
         return []
     sums = np.concatenate(([0.0], np.cumsum(nats)))
     means = (sums[length:] - sums[:-length]) / length  # (N - length + 1,)
-    found: list[Passage] = []
-    for begin in np.argsort(-means, kind="stable"):
-        if all(abs(int(begin) - one.begin) >= length for one in found):
-            found.append(Passage(int(begin), int(begin) + length, float(means[begin])))
-            if len(found) == number:
-                break
-    return found
+    begins = apart(np.argsort(-means, kind="stable"), length, number)
+    return [Passage(begin, begin + length, float(means[begin])) for begin in begins]

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from chargen.nn.model import CharRNN, detached
+from chargen.nn.model import CharRNN, detached, evaluating
 
 ACCEPTED_BIAS = 0.1
 """The relative bias under which a window counts as long enough."""
@@ -68,17 +68,15 @@ def truncation_bias(
         reference: R.
         advance: receives the number of characters that were read since the last call.
     """
-    was_training = model.training
-    model.eval()
-    sums = {length: _Products() for length in lengths}
-    whole = _Products()
-    for ids in groups:
-        tensor = torch.from_numpy(ids.astype(np.int64))
-        exact = _mean_gradient(model, tensor, reference, advance)
-        whole.add(exact)
-        for length in lengths:
-            sums[length].add(_mean_gradient(model, tensor, length, advance) - exact)
-    model.train(was_training)
+    with evaluating(model):
+        sums = {length: _Products() for length in lengths}
+        whole = _Products()
+        for ids in groups:
+            tensor = torch.from_numpy(ids.astype(np.int64))
+            exact = _mean_gradient(model, tensor, reference, advance)
+            whole.add(exact)
+            for length in lengths:
+                sums[length].add(_mean_gradient(model, tensor, length, advance) - exact)
     square = whole.mean_product
     biases = {
         length: math.sqrt(max(0.0, one.mean_product) / square) if square > 0 else math.nan

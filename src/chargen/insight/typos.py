@@ -13,9 +13,10 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from chargen.insight.selection import apart
 from chargen.insight.surprise import CharacterScores
 from chargen.nn.loss import IGNORE_INDEX
-from chargen.nn.model import CharRNN
+from chargen.nn.model import CharRNN, evaluating
 
 CONTEXT, BEHIND = 100, 12
 """Characters before a place that are read, and characters behind it that are scored."""
@@ -72,11 +73,11 @@ def find_typos(model: CharRNN, ids: np.ndarray, scores: CharacterScores, *, numb
         Typo(place - 1, removed, added, float(before - after))
         for (place, removed, added), (before, after) in zip(edits, nats, strict=True)
     ]
-    kept: list[Typo] = []
+    best: dict[int, Typo] = {}  # of each position, in descending order of gain
     for typo in sorted(found, key=lambda typo: -typo.gain):
-        if typo.gain >= MIN_GAIN and all(abs(typo.position - one.position) > BEHIND for one in kept):
-            kept.append(typo)
-    return kept[:number]
+        if typo.gain >= MIN_GAIN:
+            best.setdefault(typo.position, typo)
+    return [best[position] for position in apart(best, BEHIND + 1, number)]
 
 
 def _edits_at(ids: np.ndarray, place: int, likely: Sequence[int]) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
@@ -105,19 +106,17 @@ def _scores(
             begins.append(len(before))
     width = max(map(len, rows))
     nats = np.zeros(len(rows))
-    was_training = model.training
-    model.eval()
-    for first in range(0, len(rows), ROWS):
-        part = slice(first, first + ROWS)
-        inputs = torch.zeros(len(rows[part]), width, dtype=torch.int64)
-        targets = torch.full_like(inputs, IGNORE_INDEX)
-        for number, (row, begin) in enumerate(zip(rows[part], begins[part], strict=True)):
-            inputs[number, : len(row)] = torch.tensor(row)
-            targets[number, begin - 1 : len(row) - 1] = torch.tensor(row[begin:])
-        logits, _ = model(inputs)
-        losses = torch.nn.functional.cross_entropy(
-            logits.transpose(1, 2), targets, ignore_index=IGNORE_INDEX, reduction="none"
-        )
-        nats[part] = losses.double().sum(1).numpy()
-    model.train(was_training)
+    with evaluating(model):
+        for first in range(0, len(rows), ROWS):
+            part = slice(first, first + ROWS)
+            inputs = torch.zeros(len(rows[part]), width, dtype=torch.int64)
+            targets = torch.full_like(inputs, IGNORE_INDEX)
+            for number, (row, begin) in enumerate(zip(rows[part], begins[part], strict=True)):
+                inputs[number, : len(row)] = torch.tensor(row)
+                targets[number, begin - 1 : len(row) - 1] = torch.tensor(row[begin:])
+            logits, _ = model(inputs)
+            losses = torch.nn.functional.cross_entropy(
+                logits.transpose(1, 2), targets, ignore_index=IGNORE_INDEX, reduction="none"
+            )
+            nats[part] = losses.double().sum(1).numpy()
     return [(float(nats[row]), float(nats[row + 1])) for row in range(0, len(rows), 2)]

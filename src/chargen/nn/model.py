@@ -18,6 +18,9 @@ Dimensions: B lanes, T ticks, V vocabulary, E embedding, H hidden, L layers, G g
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -37,6 +40,17 @@ States = tuple[State, ...]
 def detached(states: States) -> States:
     """Return the same states cut off from autograd's graph, so that gradients stop at the start of the next window."""
     return tuple(tuple(part.detach() for part in state) for state in states)
+
+
+@contextlib.contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Switch dropout off, and leave the training mode of a module as it was."""
+    was_training = module.training
+    module.eval()
+    try:
+        yield
+    finally:
+        module.train(was_training)
 
 
 def drop_weights(weight: Tensor, fraction: float) -> Tensor:
@@ -278,10 +292,8 @@ class CharRNN(nn.Module):
         Returns:
             (P, H): h, or h and c, of every layer, on the CPU.
         """
-        was_training = self.training
-        self.eval()
-        _, _, states = self.outputs(ids.to(self.head.weight.device))
-        self.train(was_training)
+        with evaluating(self):
+            _, _, states = self.outputs(ids.to(self.head.weight.device))
         return torch.stack([part.mean(0) for state in states for part in state]).float().cpu()
 
     def _input_gates(self, ids: Tensor) -> GatesX:
