@@ -11,8 +11,9 @@ pytest.importorskip("matplotlib")
 
 from matplotlib.font_manager import findfont, fontManager, get_font
 
-from chargen.insight import figures
-from chargen.insight.figures import CJK_FONTS, DEFAULT_FONT, LABELS, fonts_for, learning_curve, without_missing
+from chargen.insight import drawing
+from chargen.insight.drawing import CJK_FONTS, DEFAULT_FONT, fonts_for, save, without_missing
+from chargen.insight.figures import LABELS, learning_curve
 
 
 def characters_of(font: str) -> set[int]:
@@ -37,7 +38,7 @@ def test_a_title_is_drawn_without_a_warning(
     points = ([1.0, 2.0], [3.0, 2.0])
     with caplog.at_level(logging.WARNING):
         for language in LABELS:
-            learning_curve(io.BytesIO(), title, points, points, points, language=language)
+            save(learning_curve(title, points, points, points, norm=points, limit=1.0, language=language), io.BytesIO())
     assert not recwarn.list
     assert not caplog.records
 
@@ -54,6 +55,6 @@ def test_an_installed_font_with_chinese_characters_is_chosen() -> None:
 
 
 def test_without_other_fonts_the_default_one_is_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(figures, "_font_files", dict)
+    monkeypatch.setattr(drawing, "_font_files", dict)
     assert fonts_for("唐詩") == [DEFAULT_FONT]
     assert without_missing("唐詩", fonts_for("唐詩")) == "\\u5510\\u8a69"

@@ -10,6 +10,7 @@
 - `overrides`: what is typed after `chargen train` becomes what Hydra reads.
 - `conf_folder`: the files in conf/.
 - `initial_model`: the model whose weights a new run begins with.
+- `pictures`: writes figures.
 - `stored_corpus`: the corpus that the files of a run name.
 - `train`, `resume`, `train_help`, `sample`, `evaluate`, `plot`, `runs`, `doctor`, `info`: the commands.
 """

@@ -97,8 +97,11 @@ def _line_about(error: Exception, args: Sequence[str]) -> str:
     return f"{option} {shlex.quote(values[-1]) if values else ''}: must be {kind}"
 
 
-_FORGOTTEN = {"sample": "--prompt", "evaluate": "--text", "plot": "--output"}
+_FORGOTTEN = {"sample": "--prompt", "evaluate": "--text"}
 """The option that the second of several words without one is meant for."""
+
+_PICTURES = (".png", ".svg", ".pdf", ".jpg", ".jpeg", ".webp")
+"""Suffixes of pictures, which are no runs."""
 
 
 def _advice_about_words(command: str, words: list[str]) -> Iterator[Advice]:
@@ -109,6 +112,10 @@ def _advice_about_words(command: str, words: list[str]) -> Iterator[Advice]:
         yield Advice(first, f"--prompt {shlex.quote(' '.join(words))}")
     elif command == "evaluate" and Path(first).suffix not in (".safetensors", ".ckpt") and Path(first).is_file():
         yield Advice(first, f"--text {shlex.quote(first)}")
+    elif command in ("plot", "gradients", "memory", "neurons"):
+        for word in words:
+            if Path(word).suffix in _PICTURES:
+                yield Advice(word, f"--output {shlex.quote(word)}")
     elif option and len(words) > 1:
         text = " ".join(words[1:]) if command == "sample" else words[1]
         yield Advice(text, f"{option} {shlex.quote(text)}")

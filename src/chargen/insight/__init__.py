@@ -11,5 +11,6 @@
 - `typos`: small changes that make a text much more probable.
 - `selection`: places of a text that are not too near to each other.
 - `similar`: the places of a text that a model reads alike, and what a prediction depends on.
-- `figures`: draw learning curves.
+- `drawing`: how figures look, and how they become files.
+- `figures`: learning curves.
 """

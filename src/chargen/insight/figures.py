@@ -1,44 +1,25 @@
-"""Draw learning curves from plain arrays. No other module imports matplotlib."""
+"""Learning curves: the loss, the gradient norm and the learning rate of runs over time."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO
 
-import matplotlib
-
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt  # imported after the backend is set
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.font_manager import findfont, fontManager, get_font
-from matplotlib.text import Text
 
-DEFAULT_FONT = "DejaVu Sans"
-"""The font that comes with matplotlib."""
-
-CJK_FONTS = (
-    *("Noto Sans CJK TC", "Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans TC", "Source Han Sans TC"),
-    *("PingFang TC", "PingFang HK", "Heiti TC", "Hiragino Sans", "Microsoft JhengHei", "Microsoft YaHei", "SimHei"),
-    *("WenQuanYi Micro Hei", "WenQuanYi Zen Hei", "AR PL UMing TW", "Droid Sans Fallback", "Arial Unicode MS"),
-)
-"""Fonts with Chinese characters that are tried before all others."""
-
-logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # many fonts do not have every weight
-
-TRAIN_COLOR, VALIDATION_COLOR, RATE_COLOR = "#9ecae1", "#d94801", "#bdbdbd"
-RUN_COLORS = (VALIDATION_COLOR, "#756bb1", "#31a354")
+from chargen.insight.drawing import COLORS, INK, PALE, log_scale, new_figure, save, style
 
 LABELS = {
     "en": {
         "train": "training windows", "validation": "held-out text", "rate": "learning rate (no scale)",
         "seconds": "seconds of training", "character": "nats per character", "byte": "nats per byte", "nats": "nats",
+        "norm": "gradient norm", "before": "before clipping", "limit": "clipped above {:g}", "skipped": "skipped",
     },
     "zh-TW": {
         "train": "訓練視窗", "validation": "留作驗證的文字", "rate": "學習率（無刻度）",
         "seconds": "訓練秒數", "character": "每字元奈特數", "byte": "每位元組奈特數", "nats": "奈特",
+        "norm": "梯度範數", "before": "裁剪前", "limit": "超過 {:g} 即裁剪", "skipped": "略過的更新",
     },
 }  # fmt: skip
 """The words of a picture by language."""
@@ -46,39 +27,48 @@ LABELS = {
 Points = tuple[Sequence[float], Sequence[float]]
 """The x and y coordinates of points."""
 
+NOTHING: Points = ((), ())
+
 
 def learning_curve(
-    path: Path | IO[bytes],
     title: str,
     train: Points,
     validation: Points,
     rate: Points,
     *,
+    norm: Points = NOTHING,
+    skipped: Points = NOTHING,
+    limit: float | None = None,
     per: str = "character",
     language: str = "en",
-) -> None:
-    """Draw the loss of a run over time, for training windows and held-out text, and its learning rate behind them.
+) -> Figure:
+    """Draw the loss of a run over time and, below it, the norm of its gradient.
 
     Args:
-        path: the picture to write; its suffix sets the format. A binary stream gets a PNG.
         title: the title of the picture.
         train: seconds, and nats per character of training windows.
         validation: seconds, and nats per character of the held-out text.
         rate: seconds, and learning rate; drawn without a scale.
+        norm: seconds, and the norm of the gradient before clipping; without points, only the loss is drawn.
+        skipped: seconds, and the norm of the gradient of updates that were skipped.
+        limit: the norm above which the gradient was clipped; None if it was not.
         per: what the loss is per: `character` or `byte`.
         language: of the words, one of `LABELS`.
     """
     words = LABELS[language]
-    figure, axis = plt.subplots(figsize=(7.2, 4.2), dpi=150)
+    if not norm[0]:
+        figure, axis = new_figure()
+    else:
+        figure, (axis, below) = new_figure(height=6.2, nrows=2, sharex=True, height_ratios=(2, 1.15))
+        draw_norm(below, norm, skipped, limit, language=language)
     behind = axis.twinx()
-    behind.fill_between(rate[0], rate[1], color=RATE_COLOR, alpha=0.25, linewidth=0)
+    behind.fill_between(rate[0], rate[1], color=INK, alpha=0.08, linewidth=0)
     behind.set_ylim(0, max(rate[1], default=1.0) * 3.5)
     behind.set_yticks([])
     axis.set_zorder(behind.get_zorder() + 1)
-    axis.patch.set_visible(False)
-    axis.plot(*train, color=TRAIN_COLOR, linewidth=1.4, label=words["train"])
-    axis.plot(*validation, color=VALIDATION_COLOR, linewidth=1.8, marker="o", markersize=4, label=words["validation"])
-    axis.fill_between([], [], color=RATE_COLOR, alpha=0.25, label=words["rate"])
+    axis.plot(*train, color=COLORS[5], linewidth=1.4, label=words["train"])
+    axis.plot(*validation, color=COLORS[1], linewidth=1.8, marker="o", markersize=4, label=words["validation"])
+    axis.fill_between([], [], color=INK, alpha=0.08, label=words["rate"])
     if len(validation[1]):
         nats, seconds = min(zip(validation[1], validation[0], strict=True))
         axis.annotate(
@@ -87,100 +77,60 @@ def learning_curve(
             xytext=(-6, 14),
             textcoords="offset points",
             ha="right",
-            color=VALIDATION_COLOR,
+            color=COLORS[1],
         )
-    behind.spines[["top", "right"]].set_visible(False)
     in_range = sorted([*train[1][2:], *validation[1]])  # the first losses are so high that they would hide the rest
     if in_range:
         axis.set_ylim(in_range[0] - 0.1, in_range[-1] + 0.1)
-    _save(figure, axis, path, title, (words["seconds"], words[per]))
+    style(axis, title, "" if norm[0] else words["seconds"], words[per], legend="upper right")
+    return figure
 
 
-def compare_runs(path: Path, title: str, curves: Mapping[str, Sequence[Sequence[Sequence[float]]]]) -> None:
-    """Draw the loss of several methods over time, each with one or more runs.
+def draw_norm(axis: Axes, norm: Points, skipped: Points, limit: float | None, *, language: str = "en") -> None:
+    """Draw the norm of the gradient over time, with the line above which it was clipped."""
+    words = LABELS[language]
+    axis.plot(*norm, color=COLORS[0], linewidth=1.2, label=words["before"])
+    if skipped[0]:
+        axis.plot(*skipped, "x", color=COLORS[3], markersize=5, label=words["skipped"])
+    if limit is not None:
+        axis.axhline(limit, color=COLORS[1], linestyle="--", linewidth=1.4, label=words["limit"].format(limit))
+    log_scale(axis)
+    style(axis, "", words["seconds"], words["norm"], legend="best")
+
+
+def compare_runs(
+    path: Path, title: str, curves: Mapping[str, Sequence[Sequence[Sequence[float]]]], *, per: str = "character"
+) -> None:
+    """Draw the loss of several methods over time, each with one or more runs, into a file.
 
     Args:
         path: the picture to write; its suffix sets the format.
         title: the title of the picture.
-        curves: the runs of up to three methods by name. A run is a list of points (seconds, nats per character).
+        curves: the runs of each method by name. A run is a list of points (seconds, nats per character).
+        per: what the loss is per: `character` or `byte`.
     """
-    figure, axis = plt.subplots(figsize=(7.2, 4.2), dpi=150)
-    for (name, runs), color in zip(curves.items(), RUN_COLORS, strict=False):
-        for number, run in enumerate(runs):
+    save(comparison(title, curves, per=per), path)
+
+
+def comparison(
+    title: str, curves: Mapping[str, Sequence[Sequence[Sequence[float]]]], *, per: str = "character"
+) -> Figure:
+    """Draw what `compare_runs` writes."""
+    figure, axis = new_figure()
+    for number, (name, runs) in enumerate(curves.items()):
+        color, dash = COLORS[(number + 1) % len(COLORS)], "-" if number < len(COLORS) else "--"
+        for index, run in enumerate(runs):
             x, y = zip(*run, strict=True)
-            axis.plot(x, y, color=color, linewidth=1.8, marker="o", markersize=3, label=None if number else name)
+            axis.plot(x, y, dash, color=color, marker="o", markersize=3, label=None if index else name)
         best = min(min(y for _, y in run) for run in runs)
         end = max(run[-1][0] for run in runs)
         axis.annotate(f"{best:.3f}", (end, best), xytext=(6, -3), textcoords="offset points", color=color)
     axis.set_xlim(left=0)
     axis.margins(x=0.08)
-    _save(figure, axis, path, title)
+    style(axis, title, LABELS["en"]["seconds"], LABELS["en"][per], legend="upper right")
+    return figure
 
 
-def fonts_for(text: str) -> list[str]:
-    """Return the names of fonts that have the characters of a text together; the first one is that of all pictures.
-
-    Characters that no installed font has are missing from all of them: see `without_missing`.
-    """
-    names, missing = [DEFAULT_FONT], _missing(text, [_default_file()])
-    if not missing:
-        return names
-    entries = _font_files()
-    for name in (*filter(entries.__contains__, CJK_FONTS), *sorted(entries)):
-        try:
-            left = _missing("".join(missing), [entries[name]])
-        except (OSError, RuntimeError):  # a damaged font
-            continue
-        if left < missing:
-            names.append(name)
-            missing = left
-        if not missing:
-            break
-    return names
-
-
-def without_missing(text: str, fonts: Sequence[str]) -> str:
-    """Escape the characters of a text that none of these fonts has, such as `\\u4e2d`."""
-    entries = _font_files()
-    missing = _missing(text, [_default_file(), *(entries[name] for name in fonts if name in entries)])
-    return "".join(ascii(character)[1:-1] if character in missing else character for character in text)
-
-
-def _font_files() -> dict[str, str]:
-    """Return the file of each installed font, except for those that draw one box for all characters of a script."""
-    entries = reversed(fontManager.ttflist)
-    return {entry.name: entry.fname for entry in entries if not entry.name.startswith("Last Resort")}
-
-
-def _default_file() -> str:
-    return str(findfont(DEFAULT_FONT))
-
-
-def _missing(text: str, files: Iterable[str]) -> set[str]:
-    """Return the characters of a text that no font in these files has."""
-    maps = [get_font(file).get_charmap() for file in files]
-    return {character for character in text if not any(ord(character) in known for known in maps)}
-
-
-def _save(
-    figure: Figure,
-    axis: Axes,
-    path: Path | IO[bytes],
-    title: str,
-    labels: tuple[str, str] = (LABELS["en"]["seconds"], LABELS["en"]["character"]),
-) -> None:
-    """Add title, labels and legend, and write the picture. `labels` are those of the x and the y axis."""
-    axis.set_title(title, loc="left", fontsize=11)
-    axis.set_xlabel(labels[0])
-    axis.set_ylabel(labels[1])
-    axis.spines[["top", "right"]].set_visible(False)
-    axis.grid(axis="y", alpha=0.25)
-    axis.legend(frameon=False, loc="upper right")
-    for text in figure.findobj(Text):
-        if not text.get_text().isascii():
-            fonts = fonts_for(text.get_text())
-            text.set(text=without_missing(text.get_text(), fonts), fontfamily=fonts)
-        text.set_parse_math(False)  # a name is no formula
-    figure.tight_layout()
-    figure.savefig(path)
-    plt.close(figure)
+def shade(axis: Axes, x: Sequence[float], low: Sequence[float], high: Sequence[float], color: str) -> None:
+    """Draw a pale band."""
+    axis.fill_between(x, low, high, color=color, alpha=PALE, linewidth=0)

@@ -8,4 +8,5 @@
 - `checkpoint`: `last.ckpt`.
 - `run_folder`: the files of a run, and how to find a run.
 - `run_list`: what the files of a run say about it.
+- `run_log`: the measurements of a run, as `metrics.csv` holds them.
 """
