@@ -2,7 +2,6 @@
 
 - `text_profile`: what a text contains, before training on it.
 - `text_features`: what a reader can tell at each character of a text.
-- `trajectory`: the states of every layer while a model reads.
 - `gradient_flow`: how gradients shrink or grow on their way back through time.
 - `truncation`: the bias of the gradient of short windows.
 - `memory`: how far back a model uses its past.

@@ -24,9 +24,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from chargen.insight.trajectory import read_layers
 from chargen.nn.cells import Cell, Slopes, State
 from chargen.nn.model import CharRNN
+from chargen.nn.trajectory import read_layers
 from chargen.nn.unroll import slopes_of
 
 

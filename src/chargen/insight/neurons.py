@@ -19,8 +19,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from chargen.insight.trajectory import read_layers
 from chargen.nn.model import CharRNN, States
+from chargen.nn.trajectory import read_layers
 
 SHIFTS = 40
 """How often a feature is shifted to find out what chance reaches."""

@@ -67,12 +67,14 @@ class Cell:
         step_backward: `(gradient of the state, slopes) -> (grad_gates_x (B, G*H), grad_gates_h (B, G*H),
             grad_h (B, H) or None, gradients of the other previous states)`. grad_h is the part of the gradient of
             h_{t-1} that does not pass through gates_h, None if there is none. The unroll adds the part that does.
+        gates: the names of the values at the beginning of `saved` that are sigmoids, in this order; "" for others.
     """
 
     type: CellType
     step: Callable[[Tensor, Tensor, State], tuple[State, Saved]]
     slopes: Callable[[Saved, State, State], Slopes]
     step_backward: Callable[[State, Slopes], tuple[Tensor, Tensor, Tensor | None, State]]
+    gates: tuple[str, ...] = ()
 
     @property
     def num_gates(self) -> int:
@@ -220,7 +222,7 @@ def _for_each_gate(grad: Tensor, slopes: Tensor) -> Tensor:
 
 CELLS: dict[str, Cell] = {
     "rnn": Cell(CELL_TYPES["rnn"], rnn_step, rnn_slopes, rnn_step_backward),
-    "lstm": Cell(CELL_TYPES["lstm"], lstm_step, lstm_slopes, lstm_step_backward),
-    "gru": Cell(CELL_TYPES["gru"], gru_step, gru_slopes, gru_step_backward),
+    "lstm": Cell(CELL_TYPES["lstm"], lstm_step, lstm_slopes, lstm_step_backward, ("i", "f", "", "o")),
+    "gru": Cell(CELL_TYPES["gru"], gru_step, gru_slopes, gru_step_backward, ("r", "z")),
 }
 """The cells of `CELL_TYPES` by name."""

@@ -12,6 +12,7 @@
 - `run_length`: end the run on time.
 - `profile`: the report of a profiler.
 - `progress`: show how the run goes.
+- `diagnostics`: gradients, updates and gates, by part of the model.
 - `metrics`: write `metrics.csv`.
 - `trainer`: build Lightning's Trainer.
 - `signals`: stop a run so that it can continue.

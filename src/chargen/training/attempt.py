@@ -29,6 +29,7 @@ from chargen.storage.model_file import ModelFile
 from chargen.storage.run_folder import CONFIG, METRICS, TOKENIZER
 from chargen.training.best_model import BestModelWriter
 from chargen.training.checkpoints import CheckpointFiles, CheckpointWriter
+from chargen.training.diagnostics import Diagnostics, diagnostic_columns
 from chargen.training.divergence import Diverged
 from chargen.training.initialization import initialize
 from chargen.training.metrics import MetricsFile
@@ -131,14 +132,18 @@ class Attempt:
         self.clock = Timer(
             duration=timedelta(seconds=length.max_seconds) if length.max_seconds else None, verbose=False
         )
-        self.metrics = MetricsFile(context.run_dir / METRICS, self.clock, plan.characters_seen)
+        columns = diagnostic_columns(plan.model)
+        self.metrics = MetricsFile(context.run_dir / METRICS, self.clock, plan.characters_seen, columns)
+        log_every = int(config.trainer.get("log_every_n_steps") or 50)
+        diagnostics = Diagnostics(log_every)
         self.report = ProgressReport(
             context.console,
             self.clock,
             lambda: self.validations.seconds,
             max_seconds=length.max_seconds,
             characters_seen=plan.characters_seen,
-            log_every=int(config.trainer.get("log_every_n_steps") or 50),
+            take_diagnostics=diagnostics.take,
+            log_every=log_every,
             per=context.corpus.tokenizer.short_unit,
         )
         say = self.report.say
@@ -149,6 +154,7 @@ class Attempt:
         self.checkpoints = CheckpointWriter(context.run_dir / CHECKPOINT, seconds, updates, say)
         callbacks: list[Callback] = [
             self.clock,
+            diagnostics,  # before `report`, which logs what it has measured
             RunLengthCallback(self.clock, length, plan, self.validations, say),
             self.report,
             self.best_model,

@@ -9,7 +9,7 @@ import contextlib
 import csv
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ COLUMNS = (
     *("learning_rate", "gradient_norm", "clip_fraction", "chars_per_second"),
     *EVENTS,
 )
-"""The columns of `metrics.csv`."""
+"""The columns of every `metrics.csv`; `diagnostic_columns` of the model follow them."""
 
 _RENAMED = {"left_out": "skipped", "returns": "rollbacks"}  # columns of chargen 0.1
 
@@ -41,11 +41,15 @@ class MetricsFile(Logger):
         path: the file.
         clock: measures the seconds of the run.
         characters_seen: counts the characters that a number of updates have predicted.
+        diagnostics: the columns that depend on the model, behind `COLUMNS`.
     """
 
-    def __init__(self, path: Path, clock: Timer, characters_seen: Callable[[int], int]) -> None:
+    def __init__(
+        self, path: Path, clock: Timer, characters_seen: Callable[[int], int], diagnostics: Sequence[str] = ()
+    ) -> None:
         super().__init__()
         self.path = path
+        self.columns = (*COLUMNS, *diagnostics)
         self.clock = clock
         self.characters_seen = characters_seen
 
@@ -66,7 +70,7 @@ class MetricsFile(Logger):
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Append a row. A row that the disk does not take is dropped, and the run continues."""
-        known = {name: f"{value:.6g}" for name, value in metrics.items() if name in COLUMNS}
+        known = {name: f"{value:.6g}" for name, value in metrics.items() if name in self.columns}
         if not known:
             return
         update = step or 0
@@ -78,7 +82,7 @@ class MetricsFile(Logger):
         }
         is_new = not self.path.exists()
         with contextlib.suppress(OSError), open_no_follow(self.path, "a", encoding="utf-8", newline="") as stream:
-            writer = csv.DictWriter(stream, COLUMNS)
+            writer = csv.DictWriter(stream, self.columns)
             if is_new:
                 writer.writeheader()
             writer.writerow(row)
@@ -101,7 +105,7 @@ class MetricsFile(Logger):
             row for row in rows if int(row["update"]) <= update or (keep_events and any(row.get(e) for e in EVENTS))
         )
         with atomic_write(self.path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as stream:
-            writer = csv.DictWriter(stream, COLUMNS, extrasaction="ignore")
+            writer = csv.DictWriter(stream, self.columns, extrasaction="ignore")
             writer.writeheader()
             writer.writerows(kept)
 

@@ -29,6 +29,7 @@ class ProgressReport(Callback):
         validation_seconds: tells how many of them validations have taken.
         max_seconds: the time of the run, if it has a limit.
         characters_seen: counts the characters that a number of updates have predicted.
+        take_diagnostics: returns more to log with each measurement.
         log_every: updates between two measurements.
         line_seconds: seconds between two lines where there is no terminal.
         per: what a loss is per, `char` or `byte`.
@@ -42,6 +43,7 @@ class ProgressReport(Callback):
         *,
         max_seconds: float | None,
         characters_seen: Callable[[int], int],
+        take_diagnostics: Callable[[], Mapping[str, float]] = dict,
         log_every: int = 50,
         line_seconds: float = 10.0,
         per: str = "char",
@@ -51,6 +53,7 @@ class ProgressReport(Callback):
         self.validation_seconds = validation_seconds
         self.max_seconds = max_seconds
         self.characters_seen = characters_seen
+        self.take_diagnostics = take_diagnostics
         self.log_every = log_every
         self.per = per
         self.means: dict[str, float] = {}
@@ -125,8 +128,9 @@ class ProgressReport(Callback):
             return
         means["chars_per_second"] = (characters - self._since[0]) / max(1e-9, seconds - self._since[1])
         self.means, self._since = means, (characters, seconds)
+        values = {**means, "learning_rate": module.learning_rate, **self.take_diagnostics()}
         for logger in trainer.loggers:
-            logger.log_metrics({**means, "learning_rate": module.learning_rate}, step=trainer.global_step)
+            logger.log_metrics(values, step=trainer.global_step)
 
     def _training_seconds(self) -> float:
         return self.clock.time_elapsed() - self.validation_seconds()

@@ -6,6 +6,7 @@ import json
 import math
 import shlex
 import time
+from statistics import fmean
 from typing import Any, NamedTuple
 
 from rich.console import Console
@@ -14,14 +15,17 @@ from rich.progress import Progress
 from chargen.corpus.code_points import printable
 from chargen.corpus.encoded import Corpus
 from chargen.durations import format_duration
+from chargen.errors import FileError
 from chargen.evaluation.score import Score, num_utf8_characters, score_streaming
 from chargen.nn.model import CharRNN
 from chargen.nn.threads import num_threads
+from chargen.planning.clipping import clip_advice
 from chargen.planning.length import clock_time
 from chargen.sampling.generator import TextGenerator
 from chargen.storage.atomic import write_text
 from chargen.storage.model_file import ModelFile
 from chargen.storage.run_folder import MODEL, SUMMARY
+from chargen.storage.run_log import RunLog, clip_limit
 from chargen.training.attempt import RunContext
 
 SAMPLE_LENGTH = 600
@@ -75,6 +79,7 @@ def finish(context: RunContext, outcome: Outcome) -> float:
         f"({score.characters:,} held-out {tokenizer.unit}s, one carried state{in_characters})",
         f"speed       {summary['chars_per_second']:,.0f} {tokenizer.unit}s/s: {summary['characters_seen']:,} in "
         f"{clock_time(outcome.seconds)}, {outcome.updates:,} updates",
+        *_clipping_lines(context),
         f"written     {run_dir / MODEL}",
         *sample,
         "\nnext",
@@ -83,6 +88,25 @@ def finish(context: RunContext, outcome: Outcome) -> float:
     context.say(f"  {context.program} sample {folder} --length 2000 --temperature 0.7")
     context.say(f"  {context.program} train {resume} {_twice_as_long(context, outcome)}")
     return score.nats_per_char
+
+
+def _clipping_lines(context: RunContext) -> list[str]:
+    """Return what the gradient norms of the run say about `trainer.gradient_clip_val`."""
+    try:
+        log = RunLog.read(context.run_dir)
+        _, norms = log.points("gradient_norm", where="learning_rate")
+        _, clipped = log.points("clip_fraction")
+    except FileError:
+        return []
+    advice = clip_advice(norms)
+    if advice is None:
+        return []
+    limit = clip_limit(context.config.to_plain())
+    above = "no clipping by norm" if limit is None else f"{fmean(clipped):.0%} of the updates clipped at {limit:g}"
+    return [
+        f"gradient    norm {advice.norm:.3g} on average, {above}; usual thresholds are half to ten times the norm: "
+        f"trainer.gradient_clip_val={advice.low:.2g} to {advice.high:.2g}"
+    ]
 
 
 def _twice_as_long(context: RunContext, outcome: Outcome) -> str:
