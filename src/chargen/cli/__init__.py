@@ -12,5 +12,6 @@
 - `initial_model`: the model whose weights a new run begins with.
 - `pictures`: writes figures.
 - `stored_corpus`: the corpus that the files of a run name.
+- `inspect`: a folder, the commands of `chargen inspect`.
 - `train`, `resume`, `train_help`, `sample`, `evaluate`, `plot`, `runs`, `doctor`, `info`: the commands.
 """

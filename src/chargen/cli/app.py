@@ -21,6 +21,7 @@ import chargen
 from chargen import native
 from chargen.cli import doctor, evaluate, info, plot, runs, sample, train
 from chargen.cli.console import escaped, warn
+from chargen.cli.inspect.group import inspect
 from chargen.cli.packages import message_of_import
 from chargen.cli.streams import flush_stdout, prepare_streams, release_stdout, tell
 from chargen.cli.unknown_options import Command, Group
@@ -70,6 +71,7 @@ app.command(
     cls=ComputingCommand,
     help="Examine a text before training: what it contains, what looks wrong, and what each size of model costs.",
 )(doctor.doctor)
+app.add_typer(inspect)
 app.command(
     cls=Command,
     help="Print versions, threads and the kernels in use: for a report, or to see that this machine is fast.",

@@ -72,7 +72,7 @@ def evaluate(
     require_new(output, force=force)
     model = load_model(run)
     needed_by = " and ".join(flag for flag, given in (("--dynamic", dynamic), ("--baselines", baselines)) if given)
-    corpus = corpus_of(model, needed_by) if needed_by else None
+    corpus = corpus_of(model, f"leave out {needed_by}") if needed_by else None
     scored = _with_characters(_text_to_score(model, text, encoding, errors), model)
     training = corpus.train if corpus is not None else scored.ids[:0]
     from rich.progress import Progress

@@ -103,7 +103,7 @@ def sample(
     if novelty:
         from chargen.cli.stored_corpus import corpus_of
 
-        training = corpus_of(model, "--novelty").train
+        training = corpus_of(model, "leave out --novelty").train
     generator = TextGenerator(model, precision)
     given: str | bytes = content
     if generator.tokenizer.unit == "character":

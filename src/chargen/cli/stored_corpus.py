@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from chargen.storage.model_file import ModelFile
 
 
-def corpus_of(model: ModelFile, needed_by: str = "") -> Corpus:
+def corpus_of(model: ModelFile, instead: str = "score a text with --text FILE") -> Corpus:
     """Load the corpus that a model has learned from.
 
     Args:
         model: the model.
-        needed_by: the flags that need the corpus, for the message; "" if the held-out text is to be scored.
+        instead: what the user can do without the corpus, for the message.
 
     Raises:
         UserError: the corpus is not known, not there, or has changed. The message says how to do without it.
@@ -34,7 +34,6 @@ def corpus_of(model: ModelFile, needed_by: str = "") -> Corpus:
     from chargen.corpus.encodings import from_run_lengths
     from chargen.corpus.tokenizer import Tokenizer
 
-    instead = f"leave out {needed_by}" if needed_by else "score a text with --text FILE"
     if model.metadata.get("config") is None:
         raise UserError(f"the model does not say what it learned from: {instead}")
     try:

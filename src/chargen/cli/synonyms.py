@@ -412,7 +412,7 @@ COMMANDS = {
     **dict.fromkeys(("fit", "finetune", "learn", "new"), "train"),
     **dict.fromkeys(("continue", "resume"), "train resume=RUN"),
     **dict.fromkeys(("curve", "draw", "graph"), "plot"),
-    **dict.fromkeys(("analyze", "check", "inspect"), "doctor TEXT"),
+    **dict.fromkeys(("analyze", "check"), "doctor TEXT"),
     **dict.fromkeys(("env", "version"), "info"),
     **dict.fromkeys(("list", "ls"), "runs"),
     "help": "--help",

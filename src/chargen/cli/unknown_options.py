@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import itertools
 import re
 import shlex
@@ -159,13 +160,40 @@ def _advice_about_options(command: Any, ctx: Any, args: Sequence[str]) -> Iterat
         elif is_dashed and path_exists(word):
             yield Advice(word, f"./{word}")
         elif is_dashed:
-            near = synonyms.nearest(name, takes_value) or f"; `chargen {command.name} --help` lists the options"
+            near = synonyms.nearest(name, takes_value) or f"; `{ctx.command_path} --help` lists the options"
             yield Advice(typed, reason=f"there is no such option{near}")
         elif is_setting(name, value) or advice_about_setting(typed, normalized(name), value, False):
-            yield Advice(typed, reason=f"chargen {command.name} takes no settings of chargen train: leave it out")
+            yield Advice(typed, reason=f"{ctx.command_path} takes no settings of chargen train: leave it out")
         else:
             texts.append(word)
     yield from _advice_about_words(str(command.name), texts)
+
+
+class SubGroup(_NarrowHelp, typer.core.TyperGroup):
+    """Commands below a command, such as those of `chargen inspect`; alone, it prints its help."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Print the help if no command is given."""
+        return super().parse_args(ctx, args or ["--help"])
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Find the command.
+
+        Raises:
+            UserError: there is none of that name.
+        """
+        name = args[0]
+        if name in self.commands:
+            return super().resolve_command(ctx, args)
+        names = ", ".join(self.commands)
+        if path_exists(name):
+            first = next(iter(self.commands))
+            raise UserError(
+                f"{name}: write a command before it, such as {ctx.command_path} {first} {shlex.quote(name)}"
+            )
+        close = difflib.get_close_matches(name, self.commands, n=1)
+        meant = f"; did you mean {ctx.command_path} {close[0]}?" if close else ""
+        raise UserError(f"{name}: {ctx.command_path} has no such command{meant or f'; it has {names}'}")
 
 
 class Group(_NarrowHelp, typer.core.TyperGroup):

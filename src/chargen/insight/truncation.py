@@ -33,12 +33,14 @@ class TruncationBias(NamedTuple):
     """Relative biases by the length of a window.
 
     Attributes:
-        biases: relative bias by T; NaN where the text is too short to tell it from noise.
+        biases: relative bias by T; zero where noise hides it, NaN for a text too short to tell g from noise.
+        limits: biases that are two standard errors larger.
         reference: R, the length of the windows that count as exact.
         characters: how many characters the gradients are of.
     """
 
     biases: dict[int, float]
+    limits: dict[int, float]
     reference: int
     characters: int
 
@@ -63,7 +65,7 @@ def truncation_bias(
 
     Args:
         model: its gradients are computed without dropout; they are set to None afterwards.
-        groups: at least two pieces of text, each (B, N+1) ids with N a multiple of `reference`.
+        groups: at least four pieces of text, each (B, N+1) ids with N a multiple of `reference`.
         lengths: the T to measure, each below `reference` and a divisor of N.
         reference: R.
         advance: receives the number of characters that were read since the last call.
@@ -78,11 +80,16 @@ def truncation_bias(
             for length in lengths:
                 sums[length].add(_mean_gradient(model, tensor, length, advance) - exact)
     square = whole.mean_product
-    biases = {
-        length: math.sqrt(max(0.0, one.mean_product) / square) if square > 0 else math.nan
-        for length, one in sums.items()
-    }
-    return TruncationBias(biases, reference, sum(ids[:, 1:].size for ids in groups))
+
+    def relative(product: float) -> float:
+        return math.sqrt(max(0.0, product) / square) if square > 0 else math.nan
+
+    return TruncationBias(
+        {length: relative(one.mean_product) for length, one in sums.items()},
+        {length: relative(one.mean_product + 2 * one.standard_error) for length, one in sums.items()},
+        reference,
+        sum(ids[:, 1:].size for ids in groups),
+    )
 
 
 class _Products:
@@ -92,8 +99,15 @@ class _Products:
         self.sum: Tensor | None = None
         self.squares = 0.0
         self.number = 0
+        self._first: Tensor | None = None
+        self._pairs: list[float] = []
 
     def add(self, vector: Tensor) -> None:
+        if self._first is None:
+            self._first = vector.clone()
+        else:  # products of pairs that have no vector in common, which are independent
+            self._pairs.append(float(self._first.double() @ vector.double()))
+            self._first = None
         self.sum = vector.clone() if self.sum is None else self.sum.add_(vector)
         self.squares += float(vector.double().square().sum())
         self.number += 1
@@ -104,6 +118,13 @@ class _Products:
         assert self.sum is not None
         total = float(self.sum.double().square().sum())
         return (total - self.squares) / (self.number * (self.number - 1))
+
+    @property
+    def standard_error(self) -> float:
+        """Of `mean_product`: that of a product of two vectors, divided by the root of the number of all pairs."""
+        if len(self._pairs) < 2:
+            return math.inf
+        return float(np.std(self._pairs, ddof=1)) / math.sqrt(self.number * (self.number - 1) / 2)
 
 
 def _mean_gradient(model: CharRNN, ids: Tensor, length: int, advance: Callable[[int], None]) -> Tensor:
