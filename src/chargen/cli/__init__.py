@@ -11,6 +11,7 @@
 - `conf_folder`: the files in conf/.
 - `initial_model`: the model whose weights a new run begins with.
 - `pictures`: writes figures.
+- `given_text`: a text that is given, as the ids of a model.
 - `stored_corpus`: the corpus that the files of a run name.
 - `inspect`: a folder, the commands of `chargen inspect`.
 - `train`, `resume`, `train_help`, `sample`, `evaluate`, `plot`, `runs`, `doctor`, `info`: the commands.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import sys
-import tempfile
 import textwrap
 import time
 from pathlib import Path
@@ -14,14 +13,14 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Optional
 import typer
 
 from chargen.cli.console import ErrorsOption, ForceOption, RunArgument, at_home, console, is_stdout, require_new, warn
-from chargen.errors import FileError, TextError
+from chargen.cli.given_text import encode_given
+from chargen.errors import FileError
 
 if TYPE_CHECKING:
     import numpy as np
     from rich.console import Console
     from rich.progress import Progress
 
-    from chargen.corpus.reader import Cleaning
     from chargen.corpus.tokenizer import Tokenizer
     from chargen.evaluation.score import Score
     from chargen.nn.model import CharRNN
@@ -164,13 +163,10 @@ def _text_to_score(model: ModelFile, text: str | None, encoding: str, errors: st
     import numpy as np
 
     from chargen.cli.stored_corpus import corpus_of
-    from chargen.corpus.reader import Cleaning
-    from chargen.corpus.tokenizer import UNKNOWN_ID, Tokenizer
+    from chargen.corpus.tokenizer import UNKNOWN_ID
 
     if text is not None:
-        cleaning = {key: model.cleaning[key] for key in ("normalize_newlines", "normalize_unicode")}
-        tokenizer = Tokenizer.from_json(model.tokenizer)
-        encoded = _encoded(text, tokenizer, Cleaning(encoding, tokenizer.unit, **cleaning, errors=errors))
+        encoded = encode_given(text, model, encoding, errors)
         name = "standard input" if text == "-" else text
         return _ScoredText(np.insert(encoded, 0, model.start_id), name, int((encoded == UNKNOWN_ID).sum()))
     corpus = corpus_of(model)
@@ -188,26 +184,6 @@ def _with_characters(scored: _ScoredText, model: ModelFile) -> _ScoredText:
         return scored
     data = tokenizer.to_bytes(scored.ids[1:]).replace(b"\0", b"")
     return scored._replace(num_utf8=num_utf8_characters(data) or None)
-
-
-def _encoded(text: str, tokenizer: Tokenizer, cleaning: Cleaning) -> np.ndarray:
-    """Encode a file, a folder, a glob, a pipe, or standard input for `-`; return its ids, (N,)."""
-    from chargen.corpus.encoded import encode_file
-
-    is_pipe = Path(text).exists() and not Path(text).is_file() and not Path(text).is_dir()
-    if text != "-" and not is_pipe:
-        return encode_file(text, tokenizer, cleaning, warn)
-    with tempfile.TemporaryDirectory() as folder:  # a pipe can be read only once
-        copy, name = Path(folder, "text.txt"), "standard input" if text == "-" else text
-
-        def named(message: str) -> str:
-            return message.replace(str(copy), name).replace(copy.name, name)
-
-        copy.write_bytes(sys.stdin.buffer.read() if text == "-" else Path(text).read_bytes())
-        try:
-            return encode_file(str(copy), tokenizer, cleaning, lambda note: warn(named(note)))
-        except TextError as error:
-            raise TextError(named(str(error))) from None
 
 
 def _announce_dynamic(network: CharRNN, ids: np.ndarray, num_training: int) -> None:

@@ -12,4 +12,7 @@
 - `similar`: the places of a text that a model reads alike, and what a prediction depends on.
 - `drawing`: how figures look, and how they become files.
 - `figures`: learning curves.
+- `charts`: figures of what is inside a model.
+- `coloured_text`: a text whose characters are coloured by a value.
+- `page`: pages of HTML that stand alone.
 """
