@@ -14,5 +14,6 @@
 - `figures`: learning curves.
 - `charts`: figures of what is inside a model.
 - `coloured_text`: a text whose characters are coloured by a value.
+- `surprise_page`: the page of a text coloured by surprise.
 - `page`: pages of HTML that stand alone.
 """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from chargen.cli.inspect import gradients, memory, neurons
+from chargen.cli.inspect import gradients, like, memory, neurons, text
 from chargen.cli.unknown_options import Command, SubGroup
 
 inspect = typer.Typer(
@@ -14,5 +14,5 @@ inspect = typer.Typer(
     epilog="Begin with: chargen inspect gradients   which looks at the newest run.",
     rich_markup_mode=None,
 )
-for command in (gradients.gradients, memory.memory, neurons.neurons):
+for command in (gradients.gradients, memory.memory, neurons.neurons, text.text, like.like):
     inspect.command(cls=Command)(command)

@@ -1,0 +1,119 @@
+"""`chargen inspect like`: the places of the training text that a model reads like a phrase."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Optional
+
+import typer
+
+from chargen.cli.console import ForceOption, RunArgument, as_utf8, at_home, console, escaped, is_stdout, require_new
+from chargen.cli.inspect.subject import JsonOption, Subject, progress, readable, write_json
+from chargen.cli.pictures import require_matplotlib
+from chargen.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from rich.console import Console
+
+MAX_SEARCHED = 2_000_000
+"""Characters of the training text that are searched."""
+
+BEFORE, BEHIND = 60, 40
+"""Characters that are shown before the end of a place, and behind it."""
+
+
+def like(
+    run: RunArgument = None,
+    text: Annotated[
+        str, typer.Option(metavar="PHRASE", help="The phrase. Its end counts: what the model expects behind it.")
+    ] = "",
+    number: Annotated[int, typer.Option(min=1, max=1000, help="How many places to show.")] = 10,
+    output: Annotated[
+        Optional[Path],
+        typer.Option(
+            callback=at_home,
+            help="A new page to write; if not given, like.html in the run's folder, which is replaced.",
+        ),
+    ] = None,
+    json_file: JsonOption = None,
+    force: ForceOption = False,
+) -> None:
+    """Find more like this: the places of the training text whose hidden state is nearest to that behind a phrase.
+
+    Each earlier character is shaded by its influence on what the model expects next: the size of the gradient with
+    respect to it.
+    """
+    require_new(json_file, force=force)
+    require_matplotlib()
+    phrase = as_utf8(text)
+    if not phrase:
+        raise UserError('--text is missing: write a phrase, such as --text "said the"')
+    subject = Subject.open(run)
+    target = subject.result(output, "like.html", force=force)
+    from chargen.insight.similar import influences, similar_places
+
+    unknown = subject.tokenizer.unknown(phrase)
+    if unknown and not subject.model.knows_unknown:
+        raise UserError(f"--text: the model does not know {escaped(' '.join(unknown[:10]))}: leave it out")
+    ids = subject.tokenizer.encode(phrase)
+    corpus = subject.corpus().train[:MAX_SEARCHED]
+    out = console(stderr=is_stdout(output) or is_stdout(json_file))
+    with progress(out, "searching the training text", len(corpus)) as advance:
+        places = similar_places(subject.network, corpus, ids, number=number, advance=advance)
+    rows: list[tuple[str, np.ndarray, np.ndarray]] = [("", ids, influences(subject.network, ids))]
+    behind: list[np.ndarray] = [ids[:0]]
+    for place in places:
+        before = corpus[max(0, place.position + 1 - BEFORE) : place.position + 1]
+        rows.append((f"{place.similarity:.3f}", before, influences(subject.network, before)))
+        behind.append(corpus[place.position + 1 : place.position + 1 + BEHIND])
+    out.print(f"places of the training text like {escaped(phrase)!r}, under {subject.name}")
+    shown = [
+        (label, readable(row, subject.tokenizer), values, readable(rest, subject.tokenizer))
+        for (label, row, values), rest in zip(rows, behind, strict=True)
+    ]
+    for label, characters, values, rest in shown:
+        _print_row(out, label, characters, values, rest)
+    write_json(json_file, {"phrase": phrase, "influence": rows[0][2].tolist(), "places": [
+        {**place._asdict(), "before": "".join(one[1]), "behind": "".join(one[3])}
+        for place, one in zip(places, shown[1:], strict=True)]})  # fmt: skip
+    from chargen.cli.console import text_output
+
+    with text_output(target) as write:
+        write(_page(subject, phrase, shown))
+    if not is_stdout(target):
+        print(target)
+
+
+def _page(subject: Subject, phrase: str, shown: list[tuple[str, list[str], np.ndarray, list[str]]]) -> str:
+    import numpy as np
+
+    from chargen.insight.coloured_text import coloured_html
+    from chargen.insight.page import heading, page, paragraph
+
+    body = [
+        paragraph(
+            "The places of the training text whose hidden state is nearest to that behind the phrase, by the cosine of "
+            "the two. The deeper the orange, the more a character influences what the model expects behind the "
+            "coloured part: the norm of the gradient of -ln p of the likeliest next character with respect to its "
+            "embedding."
+        ),
+    ]
+    for label, characters, values, rest in shown:
+        body.append(heading(f"cosine {label}" if label else "the phrase", level=3))
+        body.append(coloured_html([*characters, "│", *rest], [*values, 0.0, *np.zeros(len(rest))]))
+    return page(f"like “{phrase}”: {subject.name}", body)
+
+
+def _print_row(out: Console, label: str, characters: list[str], values: Any, rest: list[str]) -> None:
+    from rich.text import Text
+
+    from chargen.insight.coloured_text import STEPS, steps
+
+    line = Text(f"  {label:>6}  ")
+    for character, step in zip(characters, steps(values), strict=True):
+        fade = 1 - 0.85 * int(step) / STEPS
+        style = f"black on rgb(255,{90 + int(165 * fade)},{int(255 * fade)})" if step else ""
+        line.append(escaped("⏎" if character == "\n" else character), style=style)
+    line.append("│" + escaped("".join(rest).replace("\n", "⏎")))
+    out.print(line)
