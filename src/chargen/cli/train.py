@@ -49,7 +49,7 @@ def train(context: typer.Context) -> None:
 
     ConfigStore.instance().store(name="train_schema", node=TrainConfig)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to us, not to Hydra's printer
-    runs = _Runs(program_name())
+    runs = _Runs(program_name(), list(context.args))
     arguments = hydra_arguments(context.args)
     runs.reserve_sweep_folder(arguments)
     sys.argv = ["chargen train", *arguments, *runs.hydra_overrides]
@@ -72,6 +72,7 @@ class _Runs:
 
     Attributes:
         program: what the user types to start chargen.
+        typed: what the user has typed behind `chargen train`.
         sweep_folder: the folder that was created for a sweep whose `run_dir` is not given.
         results: score, folder and overrides of each finished run.
         mistakes: errors of the user, kept from Hydra, which would print a page about each.
@@ -79,6 +80,7 @@ class _Runs:
     """
 
     program: str
+    typed: list[str]
     sweep_folder: Path | None = None
     results: list[tuple[float, str, str]] = field(default_factory=list)
     mistakes: list[BaseException] = field(default_factory=list)
@@ -176,7 +178,11 @@ class _Runs:
             if sweep_number is not None:
                 print(f"\n[{sweep_number}] {' '.join(overrides)}", flush=True)
             config = config.with_absolute_paths()
-            score = train_run(config, self.program, resumed, initial=initial, may_rename=is_named_by_time)
+            words = self.typed if sweep_number is None else overrides
+            command = shlex.join(["chargen", "train", *words])
+            score = train_run(
+                config, self.program, resumed, initial=initial, may_rename=is_named_by_time, command=command
+            )
         self.results.append((score, config.run_dir, " ".join(overrides)))
         return score
 
@@ -201,6 +207,7 @@ def train_run(
     *,
     initial: ModelFile | None = None,
     may_rename: bool = False,
+    command: str = "",
 ) -> float:
     """Load the corpus and train; return the held-out score, nats per character.
 
@@ -210,6 +217,7 @@ def train_run(
         resumed: the run to continue, if it is one.
         initial: the model whose weights a new run begins with; None for random ones.
         may_rename: whether the folder of the run may get a number if it exists.
+        command: what the user has typed, for the files of the run.
     """
     run_dir = Path(config.run_dir)
     if not may_rename:
@@ -232,7 +240,7 @@ def train_run(
         config = replace(config, run_dir=str(run_dir))
         _require_free(run_dir, config)
         if resumed is None:
-            return train(config, corpus, console=console, program=program, initial=initial)
+            return train(config, corpus, console=console, program=program, initial=initial, command=command)
         return train(
             config,
             corpus,
@@ -240,6 +248,7 @@ def train_run(
             program=program,
             checkpoint=resumed.checkpoint,
             new_length=resumed.has_new_length,
+            command=command,
         )
 
 

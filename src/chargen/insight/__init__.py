@@ -14,6 +14,7 @@
 - `figures`: learning curves.
 - `charts`: figures of what is inside a model.
 - `coloured_text`: a text whose characters are coloured by a value.
+- `unit_views`: units that follow something readable, as coloured text.
 - `surprise_page`: the page of a text coloured by surprise.
 - `page`: pages of HTML that stand alone.
 """

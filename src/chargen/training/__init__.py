@@ -19,5 +19,6 @@
 - `attempt`: the module, the Trainer and the callbacks of one attempt at a run.
 - `rollbacks`: return to a checkpoint if the run diverges.
 - `run`: a run from its settings to its files.
+- `machine`: on what a run was computed.
 - `summary`: what a finished run prints and writes.
 """

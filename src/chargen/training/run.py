@@ -34,6 +34,7 @@ from chargen.storage.run_folder import CONFIG, METRICS, MODEL, SAMPLES, SUMMARY,
 from chargen.training.attempt import Attempt, RunContext, Start
 from chargen.training.best_model import estimate_of, model_file_of
 from chargen.training.initialization import known_symbols
+from chargen.training.machine import MachineWatch
 from chargen.training.metrics import extra_logger
 from chargen.training.module import CharLanguageModel
 from chargen.training.rollbacks import fit_with_rollbacks
@@ -51,6 +52,7 @@ def train(
     checkpoint: Checkpoint | None = None,
     new_length: bool = False,
     initial: ModelFile | None = None,
+    command: str = "",
 ) -> float:
     """Train a model and write the folder of the run.
 
@@ -62,6 +64,7 @@ def train(
         checkpoint: where a run continues; None to begin one.
         new_length: whether the user has given a resumed run another length.
         initial: the model whose weights a new run begins with; None for random ones.
+        command: what the user has typed, for the files of the run.
 
     Returns:
         The held-out score of the best weights, nats per character by protocol B.
@@ -83,7 +86,7 @@ def train(
     config = replace(config, model=model)
     run_dir = Path(config.run_dir)
     loggers = [extra_logger(config.logger, run_dir)] if config.logger is not None else []
-    metadata = _metadata(config, corpus)
+    metadata = {**_metadata(config, corpus), "command": command}
     if initial is not None:
         metadata["init"] = _init_of(config, corpus, initial, console)
     elif checkpoint is not None and "init" in checkpoint.metadata:
@@ -100,6 +103,7 @@ def train(
         corpus, config.batch_size, config.sequence_length,
         windows_per_pass=plan.windows_per_pass, validation_limit=config.validation_limit,
     )  # fmt: skip
+    machine = MachineWatch()
     attempt = Attempt(context, Start(checkpoint, length.max_seconds, new_length=new_length))
     _write_settings(context, is_new=checkpoint is None)
     threads = num_threads()
@@ -119,13 +123,15 @@ def train(
     if length.max_updates and checkpoint is None:
         console.print(f"{length.max_updates:,} updates are {plan.advice(length.max_updates)}")
     if checkpoint is not None and is_complete:
-        outcome = Outcome(checkpoint.update, checkpoint.seconds, checkpoint.validation_seconds)
+        outcome = Outcome(checkpoint.update, checkpoint.seconds, checkpoint.validation_seconds, machine.report())
         _validate_last(context, attempt.module, data, checkpoint)
     else:
         if checkpoint is not None:
             attempt.metrics.drop_after(checkpoint.update)
         attempt = fit_with_rollbacks(attempt, data)
-        outcome = Outcome(attempt.trainer.global_step, attempt.clock.time_elapsed(), attempt.validations.seconds)
+        outcome = Outcome(
+            attempt.trainer.global_step, attempt.clock.time_elapsed(), attempt.validations.seconds, machine.report()
+        )
         if attempt.was_stopped:
             _leave_stopped_run(attempt)
         if error := attempt.best_model.error or attempt.checkpoints.error:

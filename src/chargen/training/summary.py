@@ -6,6 +6,7 @@ import json
 import math
 import shlex
 import time
+from collections.abc import Mapping
 from statistics import fmean
 from typing import Any, NamedTuple
 
@@ -45,11 +46,13 @@ class Outcome(NamedTuple):
         updates: of the run.
         seconds: that it trained and validated.
         validation_seconds: those of its validations.
+        machine: what `MachineWatch` reports.
     """
 
     updates: int
     seconds: float
     validation_seconds: float
+    machine: Mapping[str, Any]
 
 
 def finish(context: RunContext, outcome: Outcome) -> float:
@@ -138,6 +141,8 @@ def _summary(context: RunContext, outcome: Outcome, model: ModelFile, score: Sco
         "corpus": model.metadata["corpus"],
         "versions": model.metadata["versions"],
         "threads": num_threads(),
+        "machine": dict(outcome.machine),
+        "command": model.metadata.get("command", ""),
     }
 
 

@@ -85,7 +85,7 @@ def gradients(
     out = console(stderr=is_stdout(output) or is_stdout(json_file))
     panels, report = [], []
     for subject in subjects:
-        panel = _panel(subject, lags)
+        panel = panel_of(subject, lags)
         panels.append(panel)
         report.append({"run": str(subject.folder), "cell": subject.model.config.cell, **_numbers(panel)})
         _print_flow(out, subject, panel)
@@ -131,7 +131,12 @@ def _flow(network: CharRNN, ids: np.ndarray, lags: int) -> GradientFlow:
         return gradient_flow(network.double(), tensor, lags=lags, positions=POSITIONS)
 
 
-def _panel(subject: Subject, lags: int | None) -> Panel:
+def panel_of(subject: Subject, lags: int | None = None) -> Panel:
+    """Follow the gradients of a run, after training and before it.
+
+    Raises:
+        UserError: its text is not there, or too short.
+    """
     from chargen.insight.charts import Panel
     from chargen.nn.model import CharRNN
 
