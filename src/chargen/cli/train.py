@@ -22,6 +22,7 @@ from chargen.errors import ChangedTextError, ConfigError, FileError, TextError, 
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
+    from rich.console import Console
 
     from chargen.cli.resume import ResumedRun
     from chargen.config import TrainConfig
@@ -239,17 +240,32 @@ def train_run(
     with ending_with_reader(console), (new_folder_lock if may_rename else folder_lock)(run_dir) as run_dir:
         config = replace(config, run_dir=str(run_dir))
         _require_free(run_dir, config)
-        if resumed is None:
-            return train(config, corpus, console=console, program=program, initial=initial, command=command)
-        return train(
+        score = train(
             config,
             corpus,
             console=console,
             program=program,
-            checkpoint=resumed.checkpoint,
-            new_length=resumed.has_new_length,
+            checkpoint=None if resumed is None else resumed.checkpoint,
+            new_length=resumed is not None and resumed.has_new_length,
+            initial=initial,
             command=command,
         )
+        _report(Path(config.run_dir), console, program)
+        return score
+
+
+def _report(run_dir: Path, console: Console, program: str) -> None:
+    """Write the report of a run if that takes little time; otherwise, say how to write it."""
+    from chargen.cli.report import REPORT, is_cheap, write_report
+
+    if is_cheap(run_dir):
+        with contextlib.suppress(UserError, ImportError):  # matplotlib is not installed, or the disk is full
+            from chargen.cli.inspect.subject import Subject
+
+            write_report(Subject.open(run_dir), run_dir / REPORT, console)
+            console.print(f"report      {run_dir / REPORT}", soft_wrap=True)
+            return
+    console.print(f"  {program} report {shlex.quote(str(run_dir))}", soft_wrap=True)
 
 
 def _load_corpus(config: TrainConfig, resumed: ResumedRun | None) -> Corpus:

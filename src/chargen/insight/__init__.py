@@ -16,5 +16,6 @@
 - `coloured_text`: a text whose characters are coloured by a value.
 - `unit_views`: units that follow something readable, as coloured text.
 - `surprise_page`: the page of a text coloured by surprise.
+- `report`: the page of a run.
 - `page`: pages of HTML that stand alone.
 """

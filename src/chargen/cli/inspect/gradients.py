@@ -120,7 +120,7 @@ def _ids(subject: Subject, lags: int | None) -> tuple[np.ndarray, int]:
     return ids[: lanes * size].reshape(lanes, size), fitting
 
 
-def _flow(network: CharRNN, ids: np.ndarray, lags: int) -> GradientFlow:
+def _flow(network: CharRNN, ids: np.ndarray, lags: int, positions: int = POSITIONS) -> GradientFlow:
     import torch
 
     from chargen.insight.gradient_flow import gradient_flow
@@ -128,10 +128,10 @@ def _flow(network: CharRNN, ids: np.ndarray, lags: int) -> GradientFlow:
 
     with compute_threads():
         tensor = torch.from_numpy(ids.astype("int64"))
-        return gradient_flow(network.double(), tensor, lags=lags, positions=POSITIONS)
+        return gradient_flow(network.double(), tensor, lags=lags, positions=positions)
 
 
-def panel_of(subject: Subject, lags: int | None = None) -> Panel:
+def panel_of(subject: Subject, lags: int | None = None, *, positions: int = POSITIONS) -> Panel:
     """Follow the gradients of a run, after training and before it.
 
     Raises:
@@ -141,9 +141,9 @@ def panel_of(subject: Subject, lags: int | None = None) -> Panel:
     from chargen.nn.model import CharRNN
 
     ids, fitting = _ids(subject, lags)
-    trained = _flow(CharRNN.from_model_file(subject.model), ids, fitting)
+    trained = _flow(CharRNN.from_model_file(subject.model), ids, fitting, positions)
     is_own = "init" not in subject.model.metadata and "seed" in subject.settings
-    initial = _flow(_untrained(subject, subject.model.config.cell), ids, fitting) if is_own else None
+    initial = _flow(_untrained(subject, subject.model.config.cell), ids, fitting, positions) if is_own else None
     return Panel(drawable(subject.name), trained, initial, subject.length)
 
 

@@ -66,7 +66,7 @@ def memory(
     write_figure(memory_chart(curve, subject.length, drawable(subject.name), unit), picture)
 
 
-def curve_of(subject: Subject, out: Console, *, positions: int = POSITIONS) -> MemoryCurve:
+def curve_of(subject: Subject, out: Console, *, positions: int = POSITIONS, longest: int = LONGEST) -> MemoryCurve:
     """Measure the loss of a run's model behind contexts of several lengths.
 
     Raises:
@@ -75,7 +75,7 @@ def curve_of(subject: Subject, out: Console, *, positions: int = POSITIONS) -> M
     from chargen.insight.memory import SHUFFLED, memory_curve
 
     ids = subject.corpus().validation
-    lengths = [2**power for power in range(LONGEST.bit_length()) if 2**power + 2 * SHUFFLED < len(ids)]
+    lengths = [2**power for power in range(longest.bit_length()) if 2**power + 2 * SHUFFLED < len(ids)]
     if not lengths:
         raise UserError(f"the held-out text has {len(ids):,} characters: memory needs {2 * SHUFFLED + 2:,} or more")
     P = min(positions, len(ids) - lengths[-1] - SHUFFLED)
