@@ -14,5 +14,6 @@
 - `given_text`: a text that is given, as the ids of a model.
 - `stored_corpus`: the corpus that the files of a run name.
 - `inspect`: a folder, the commands of `chargen inspect`.
-- `train`, `resume`, `train_help`, `sample`, `evaluate`, `plot`, `report`, `runs`, `doctor`, `info`: the commands.
+- `train`, `resume`, `train_help`, `sample`, `evaluate`, `plot`, `compare`, `report`, `runs`, `doctor`, `info`: the
+  commands.
 """

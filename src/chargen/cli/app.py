@@ -19,7 +19,7 @@ import typer
 
 import chargen
 from chargen import native
-from chargen.cli import doctor, evaluate, info, plot, report, runs, sample, train
+from chargen.cli import compare, doctor, evaluate, info, plot, report, runs, sample, train
 from chargen.cli.console import escaped, warn
 from chargen.cli.inspect.group import inspect
 from chargen.cli.packages import message_of_import
@@ -65,6 +65,9 @@ app.command(
 )(evaluate.evaluate)
 app.command(cls=Command, help="Draw the learning curve of a run.")(plot.plot)
 app.command(cls=ComputingCommand, short_help="Write a page with all there is to know about a run.")(report.report)
+app.command(cls=Command, help="Compare runs: scores, size, speed, time, and the settings in which they differ.")(
+    compare.compare
+)
 app.command(cls=Command, help="List runs, the newest last: when they were written, their text, size, score and state.")(
     runs.runs
 )

@@ -14,7 +14,6 @@ import typer
 from chargen.cli.console import ForceOption, RunArgument, at_home, console, is_stdout
 from chargen.cli.pictures import drawable, require_matplotlib
 from chargen.errors import FileError, UserError
-from chargen.storage.run_folder import CONFIG, SAMPLES, SUMMARY
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -92,7 +91,9 @@ def is_cheap(run_dir: Path) -> bool:
     The estimate counts what is read: half a million characters forward, at three times the speed of training; gradients
     of 128 losses over 200 lags in float64, twice; and the n-grams of the training text.
     """
-    summary = _json(run_dir / SUMMARY)
+    from chargen.storage.run_folder import SUMMARY
+
+    summary = read_json(run_dir / SUMMARY)
     speed, trained = float(summary.get("chars_per_second") or 0), float(summary.get("train_seconds") or 0)
     characters = min(10_000_000, int((summary.get("corpus") or {}).get("characters") or 0))
     seconds = 4 + 300_000 / speed + 6e-6 * characters if speed else float("inf")
@@ -105,6 +106,7 @@ def gather(subject: Subject, out: Console) -> RunReport:
     from chargen.cli.inspect.memory import curve_of
     from chargen.cli.inspect.neurons import units_of
     from chargen.insight.report import RunReport
+    from chargen.storage.run_folder import CONFIG, SAMPLES, SUMMARY
     from chargen.storage.run_log import RunLog
 
     folder, notes = subject.folder, []
@@ -127,7 +129,7 @@ def gather(subject: Subject, out: Console) -> RunReport:
         units = tried("searching units", lambda: units_of(subject, longest=UNIT_TEXT))
         baselines = tried("counting n-grams", lambda: _baselines(subject, corpus)) or []
     sample = tried("writing a sample", lambda: _sample(subject, corpus))
-    summary = _json(folder / SUMMARY)
+    summary = read_json(folder / SUMMARY)
     run = shlex.quote(str(folder))
     command = summary.get("command") or subject.model.metadata.get("command")
     commands = [str(command)] if command else []
@@ -195,7 +197,7 @@ def _text(file: Path) -> str:
         return ""
 
 
-def _json(file: Path) -> dict[str, Any]:
+def read_json(file: Path) -> dict[str, Any]:
     """Return what a file of JSON holds; nothing if there is none.
 
     Raises:

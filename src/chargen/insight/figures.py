@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import median
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -113,21 +114,27 @@ def compare_runs(
 
 
 def comparison(
-    title: str, curves: Mapping[str, Sequence[Sequence[Sequence[float]]]], *, per: str = "character"
+    title: str, curves: Mapping[str, Sequence[Sequence[Sequence[float]]]], *, per: str = "character", y: str = ""
 ) -> Figure:
-    """Draw what `compare_runs` writes."""
+    """Draw what `compare_runs` writes; something else than a loss, named by `y`, on a logarithmic scale."""
     figure, axis = new_figure()
+    tops = []
     for number, (name, runs) in enumerate(curves.items()):
         color, dash = COLORS[(number + 1) % len(COLORS)], "-" if number < len(COLORS) else "--"
+        best = min(value for run in runs for _, value in run)
+        label = name if y else f"{name}, best {best:.3f}"
         for index, run in enumerate(runs):
-            x, y = zip(*run, strict=True)
-            axis.plot(x, y, dash, color=color, marker="o", markersize=3, label=None if index else name)
-        best = min(min(y for _, y in run) for run in runs)
-        end = max(run[-1][0] for run in runs)
-        axis.annotate(f"{best:.3f}", (end, best), xytext=(6, -3), textcoords="offset points", color=color)
+            times, values = zip(*run, strict=True)
+            marker = "" if y else "o"
+            axis.plot(times, values, dash, color=color, marker=marker, markersize=3, label=None if index else label)
+            tops.append(median(values))
     axis.set_xlim(left=0)
-    axis.margins(x=0.08)
-    style(axis, title, LABELS["en"]["seconds"], LABELS["en"][per], legend="upper right")
+    if y:
+        log_scale(axis)
+    elif tops:  # the first losses of a run are so high that they would hide the rest
+        low, high = axis.get_ylim()
+        axis.set_ylim(low, min(high, max(tops) + 0.5 * (max(tops) - low)))
+    style(axis, title, LABELS["en"]["seconds"], y or LABELS["en"][per], legend="upper right")
     return figure
 
 
