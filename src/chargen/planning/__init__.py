@@ -4,5 +4,6 @@
 - `schedule`: the learning rate of each update, and how many updates fit into a given time.
 - `advice`: how many passes are good for a text and a model.
 - `clipping`: which clipping threshold fits a run.
+- `forecast`: the score to expect at the end of a run.
 - `size`: the memory that training needs, and what the machine has.
 """

@@ -13,6 +13,7 @@
 - `profile`: the report of a profiler.
 - `progress`: show how the run goes.
 - `diagnostics`: gradients, updates and gates, by part of the model.
+- `outlook`: where a run is heading: a forecast, and the n-grams that it has passed.
 - `metrics`: write `metrics.csv`.
 - `trainer`: build Lightning's Trainer.
 - `signals`: stop a run so that it can continue.

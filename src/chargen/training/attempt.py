@@ -34,6 +34,7 @@ from chargen.training.divergence import Diverged
 from chargen.training.initialization import initialize
 from chargen.training.metrics import MetricsFile
 from chargen.training.module import VALIDATION_SCORE, CharLanguageModel
+from chargen.training.outlook import Outlook
 from chargen.training.profile import profile_report
 from chargen.training.progress import ProgressReport
 from chargen.training.run_length import RunLengthCallback
@@ -143,6 +144,7 @@ class Attempt:
             max_seconds=length.max_seconds,
             characters_seen=plan.characters_seen,
             take_diagnostics=diagnostics.take,
+            forecast=lambda: self.outlook.forecast,
             log_every=log_every,
             per=context.corpus.tokenizer.short_unit,
         )
@@ -152,12 +154,14 @@ class Attempt:
         self.best_model = BestModelWriter(context.run_dir, self.clock, config.sample_length, say, per)
         seconds, updates = 60 * config.save_every_minutes, config.save_every_updates
         self.checkpoints = CheckpointWriter(context.run_dir / CHECKPOINT, seconds, updates, say)
+        self.outlook = Outlook(context.corpus, length.max_seconds, self.clock.time_elapsed, say, per=per)
         callbacks: list[Callback] = [
             self.clock,
             diagnostics,  # before `report`, which logs what it has measured
             RunLengthCallback(self.clock, length, plan, self.validations, say),
             self.report,
             self.best_model,
+            self.outlook,
             self.validations,  # after what belongs to a validation: its time counts
             self.checkpoints,
         ]

@@ -15,6 +15,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
 from chargen.planning.length import clock_time
 from chargen.training.module import module_of
+from chargen.training.outlook import sparkline
 
 BAR_SECONDS = 0.25
 """Seconds between two updates of the progress bar."""
@@ -30,6 +31,7 @@ class ProgressReport(Callback):
         max_seconds: the time of the run, if it has a limit.
         characters_seen: counts the characters that a number of updates have predicted.
         take_diagnostics: returns more to log with each measurement.
+        forecast: returns the score to expect at the end of the run, or None.
         log_every: updates between two measurements.
         line_seconds: seconds between two lines where there is no terminal.
         per: what a loss is per, `char` or `byte`.
@@ -44,6 +46,7 @@ class ProgressReport(Callback):
         max_seconds: float | None,
         characters_seen: Callable[[int], int],
         take_diagnostics: Callable[[], Mapping[str, float]] = dict,
+        forecast: Callable[[], float | None] = lambda: None,
         log_every: int = 50,
         line_seconds: float = 10.0,
         per: str = "char",
@@ -54,9 +57,11 @@ class ProgressReport(Callback):
         self.max_seconds = max_seconds
         self.characters_seen = characters_seen
         self.take_diagnostics = take_diagnostics
+        self.forecast = forecast
         self.log_every = log_every
         self.per = per
         self.means: dict[str, float] = {}
+        self._losses: list[float] = []  # of the measurements, for the sparkline
         self._has_bar = console.is_terminal  # asked once: it searches the environment
         self._pace = BAR_SECONDS if self._has_bar else line_seconds
         self._since = (0, 0.0)  # characters and seconds of training at the last measurement
@@ -128,6 +133,7 @@ class ProgressReport(Callback):
             return
         means["chars_per_second"] = (characters - self._since[0]) / max(1e-9, seconds - self._since[1])
         self.means, self._since = means, (characters, seconds)
+        self._losses.append(means["train_nats_per_char"])
         values = {**means, "learning_rate": module.learning_rate, **self.take_diagnostics()}
         for logger in trainer.loggers:
             logger.log_metrics(values, step=trainer.global_step)
@@ -144,11 +150,14 @@ class ProgressReport(Callback):
         if self.max_seconds:
             left = min(left, max(0.0, self.max_seconds - seconds))
         loss = means["train_nats_per_char"]
+        expected = self.forecast()
+        bars = sparkline(self._losses) if self._has_bar and self.console.encoding.startswith("utf") else ""
         numbers = {
-            f"loss {loss:.3f} nats": 0,
+            f"loss {loss:.3f} nats{f' {bars}' if bars and self.console.width >= 100 else ''}": 0,
             f"{loss / math.log(2):.3f} {'bpc' if self.per == 'char' else 'bits/byte'}": 3,
             f"{means['chars_per_second'] / 1e3:.1f} k {self.per}s/s": 2,
-            f"clipped {means.get('clip_fraction', 0.0):.0%}": 4,
+            f"clipped {means.get('clip_fraction', 0.0):.0%}": 5,
+            **({f"forecast {expected:.2f}": 4} if expected is not None and math.isfinite(expected) else {}),
             **({f"ends in {clock_time(left)}": 1} if math.isfinite(left) else {}),
         }
         if self._has_bar:

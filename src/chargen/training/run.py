@@ -130,7 +130,11 @@ def train(
             attempt.metrics.drop_after(checkpoint.update)
         attempt = fit_with_rollbacks(attempt, data)
         outcome = Outcome(
-            attempt.trainer.global_step, attempt.clock.time_elapsed(), attempt.validations.seconds, machine.report()
+            attempt.trainer.global_step,
+            attempt.clock.time_elapsed(),
+            attempt.validations.seconds,
+            machine.report(),
+            attempt.outlook.validations,
         )
         if attempt.was_stopped:
             _leave_stopped_run(attempt)

@@ -6,7 +6,7 @@ import json
 import math
 import shlex
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any, NamedTuple
 
@@ -21,6 +21,7 @@ from chargen.evaluation.score import Score, num_utf8_characters, score_streaming
 from chargen.nn.model import CharRNN
 from chargen.nn.threads import num_threads
 from chargen.planning.clipping import clip_advice
+from chargen.planning.forecast import Validation, forecast
 from chargen.planning.length import clock_time
 from chargen.sampling.generator import TextGenerator
 from chargen.storage.atomic import write_text
@@ -39,6 +40,10 @@ LONG_SECONDS = 5.0
 """A score that takes longer than this is announced."""
 
 
+HALF = 0.5
+"""The part of a run whose validations give the forecast that is compared with its end."""
+
+
 class Outcome(NamedTuple):
     """How far a run came.
 
@@ -47,12 +52,14 @@ class Outcome(NamedTuple):
         seconds: that it trained and validated.
         validation_seconds: those of its validations.
         machine: what `MachineWatch` reports.
+        validations: of this process, from the first on.
     """
 
     updates: int
     seconds: float
     validation_seconds: float
     machine: Mapping[str, Any]
+    validations: Sequence[Validation] = ()
 
 
 def finish(context: RunContext, outcome: Outcome) -> float:
@@ -82,6 +89,7 @@ def finish(context: RunContext, outcome: Outcome) -> float:
         f"({score.characters:,} held-out {tokenizer.unit}s, one carried state{in_characters})",
         f"speed       {summary['chars_per_second']:,.0f} {tokenizer.unit}s/s: {summary['characters_seen']:,} in "
         f"{clock_time(outcome.seconds)}, {outcome.updates:,} updates",
+        *_forecast_lines(outcome, per),
         *_clipping_lines(context),
         f"written     {run_dir / MODEL}",
         *sample,
@@ -91,6 +99,19 @@ def finish(context: RunContext, outcome: Outcome) -> float:
     context.say(f"  {context.program} sample {folder} --length 2000 --temperature 0.7")
     context.say(f"  {context.program} train {resume} {_twice_as_long(context, outcome)}")
     return score.nats_per_char
+
+
+def _forecast_lines(outcome: Outcome, per: str) -> list[str]:
+    """Return what was forecast in the middle of the run, and how far off it was."""
+    early = [one for one in outcome.validations if one.progress <= HALF]
+    expected = forecast(early)
+    if expected is None:
+        return []
+    error = expected - outcome.validations[-1].nats
+    return [
+        f"forecast    {expected:.4f} nats/{per} at {early[-1].progress:.0%} of the run, {abs(error):.4f} "
+        f"{'above' if error > 0 else 'below'} the last quick validation"
+    ]
 
 
 def _clipping_lines(context: RunContext) -> list[str]:
