@@ -108,8 +108,9 @@ def _ids(subject: Subject, lags: int | None) -> tuple[np.ndarray, int]:
     """Return lanes (B, N+1) of the held-out text, and how many lags fit into them."""
     ids = subject.corpus().validation
     wanted = lags or max(LEAST_LAGS, 2 * subject.length)
-    lanes = min(LANES, max(1, len(ids) // (2 * wanted + 1)))
-    size = min(len(ids) // lanes, 2 * wanted + 1)
+    whole = wanted + max(wanted, POSITIONS) + 1
+    lanes = min(LANES, max(1, len(ids) // whole))
+    size = min(len(ids) // lanes, whole)
     fitting = min(wanted, (size - 1) - POSITIONS)
     if fitting < 8 or (lags is not None and fitting < lags):
         raise UserError(
