@@ -7,7 +7,7 @@ NATIVE := $(wildcard src/chargen/native/*.cpp src/chargen/native/*.h)
 BUILD_KERNELS = $(BIN)/python setup.py -q build_ext --inplace
 
 .DEFAULT_GOAL := help
-.PHONY: help install train sample evaluate plot test test-fast test-all bench quality texts hour beginnings second lint types check format kernels lower-bounds clean
+.PHONY: help install train sample evaluate plot test test-fast test-all bench quality texts hour beginnings second figures lint types check format kernels lower-bounds clean
 
 ##@ Use it
 train: $(STAMP)  ## train for three minutes; ARGS="my.txt model=small" to change anything
@@ -79,6 +79,9 @@ $(STAMP): pyproject.toml constraints.txt setup.py $(NATIVE)
 kernels:  ## compile the kernels in place; CXX=clang++ for another compiler
 	@test -x $(BIN)/python || { echo "there is no .venv yet: run make install, which compiles the kernels too"; exit 1; }
 	@CHARGEN_KERNELS=$${CHARGEN_KERNELS:-require} $(BUILD_KERNELS)
+
+figures: $(STAMP)  ## draw the figures of docs/rnn-explained.md, for about five minutes
+	$(BIN)/python scripts/figures.py
 
 lower-bounds: $(STAMP)  ## try the lowest versions of pyproject.toml together; needs the network, ten minutes
 	$(BIN)/python scripts/lower_bounds.py $(ARGS)

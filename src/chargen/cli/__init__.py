@@ -13,7 +13,7 @@
 - `pictures`: writes figures.
 - `given_text`: a text that is given, as the ids of a model.
 - `stored_corpus`: the corpus that the files of a run name.
-- `inspect`: a folder, the commands of `chargen inspect`.
+- `inspect`, `explain`: folders, the commands of `chargen inspect` and `chargen explain`.
 - `train`, `resume`, `train_help`, `sample`, `evaluate`, `plot`, `compare`, `report`, `runs`, `doctor`, `info`: the
   commands.
 """

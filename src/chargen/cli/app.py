@@ -21,6 +21,7 @@ import chargen
 from chargen import native
 from chargen.cli import compare, doctor, evaluate, info, plot, report, runs, sample, train
 from chargen.cli.console import escaped, warn
+from chargen.cli.explain.group import explain
 from chargen.cli.inspect.group import inspect
 from chargen.cli.packages import message_of_import
 from chargen.cli.streams import flush_stdout, prepare_streams, release_stdout, tell
@@ -62,23 +63,27 @@ app.command(
 app.command(
     cls=ComputingCommand,
     help="Score a text in nats and bits per character under a model and, if asked for, under baselines.",
+    short_help="Score a text under a model, and under baselines.",
 )(evaluate.evaluate)
-app.command(cls=Command, help="Draw the learning curve of a run.")(plot.plot)
+app.command(cls=Command, short_help="Draw loss and gradient norm of a run, or of several.")(plot.plot)
 app.command(cls=ComputingCommand, short_help="Write a page with all there is to know about a run.")(report.report)
-app.command(cls=Command, help="Compare runs: scores, size, speed, time, and the settings in which they differ.")(
-    compare.compare
-)
-app.command(cls=Command, help="List runs, the newest last: when they were written, their text, size, score and state.")(
-    runs.runs
-)
+app.command(cls=Command, short_help="Compare runs: scores, speed, and the settings that differ.")(compare.compare)
+app.command(
+    cls=Command,
+    help="List runs, the newest last: when they were written, their text, size, score and state.",
+    short_help="List runs: their text, size, score and state.",
+)(runs.runs)
 app.command(
     cls=ComputingCommand,
     help="Examine a text before training: what it contains, what looks wrong, and what each size of model costs.",
+    short_help="Examine a text before training.",
 )(doctor.doctor)
-app.add_typer(inspect)
+app.add_typer(inspect, short_help="Look inside a model: gradients, memory, units, surprise.")
+app.add_typer(explain, short_help="See vanishing and exploding gradients, and clipping.")
 app.command(
     cls=Command,
     help="Print versions, threads and the kernels in use: for a report, or to see that this machine is fast.",
+    short_help="Print versions, threads and the kernels in use.",
 )(info.info)
 
 TRACEBACK = "CHARGEN_TRACEBACK"

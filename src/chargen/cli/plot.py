@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Optional
 import typer
 
 from chargen.cli.console import ForceOption, at_home, is_stdout, require_new
-from chargen.cli.pictures import drawable, write_figure
+from chargen.cli.pictures import drawable, require_matplotlib, write_figure
 from chargen.errors import FileError, UserError
 
 if TYPE_CHECKING:
@@ -44,7 +44,11 @@ def plot(
     folders = [_folder_of(at_home(run)) for run in runs or [newest_run()]]
     picture = output or (folders[0] / "curve.png" if len(folders) == 1 else Path("comparison.png"))
     require_new(picture if output is not None or len(folders) > 1 else None, force=force)
-    figure = _curve(folders[0], language) if len(folders) == 1 else _comparison(folders)
+    require_matplotlib()
+    if len(folders) == 1:
+        figure = _curve(folders[0], language)
+    else:
+        figure = comparison_of(folders, [drawable(str(folder)) for folder in folders])
     write_figure(figure, picture)
 
 
@@ -71,15 +75,24 @@ def _curve(folder: Path, language: str) -> Figure:
     )  # fmt: skip
 
 
-def _comparison(folders: list[Path]) -> Figure:
-    from chargen.storage.run_log import RunLog
+def comparison_of(folders: list[Path], names: list[str]) -> Figure:
+    """Draw the losses and gradient norms of several runs.
 
-    curves = {}
-    for folder in folders:
-        points = list(zip(*RunLog.read(folder).points("validation_nats_per_char"), strict=True))
-        if not points:
+    Raises:
+        FileError: a run has no validation, or its log is damaged.
+    """
+    from chargen.insight.figures import run_comparison
+    from chargen.storage.run_list import read_run
+    from chargen.storage.run_log import RunLog, clip_limit
+
+    losses, norms, limits = {}, {}, set()
+    for folder, name in zip(folders, names, strict=True):
+        log, run = RunLog.read(folder), read_run(folder)
+        losses[name] = log.points("validation_nats_per_char")
+        if not losses[name][0]:
             raise FileError(f"{folder} has no validation yet: leave it out")
-        curves[drawable(str(folder))] = [points]
-    from chargen.insight.figures import comparison
-
-    return comparison("held-out text", curves)
+        norm = log.points("gradient_norm", where="learning_rate")
+        if norm[0]:
+            norms[name] = norm
+        limits.add(clip_limit(run.config))
+    return run_comparison(losses, norms, limits=sorted(limit for limit in limits if limit is not None))

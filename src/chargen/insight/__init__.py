@@ -5,6 +5,8 @@
 - `gradient_flow`: how gradients shrink or grow on their way back through time.
 - `truncation`: the bias of the gradient of short windows.
 - `memory`: how far back a model uses its past.
+- `carry`: what memory is worth.
+- `lessons`: a folder, what articles claim, as experiments.
 - `neurons`: the units that follow something readable.
 - `surprise`: how much each character of a text surprises a model.
 - `typos`: small changes that make a text much more probable.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 
@@ -118,24 +118,59 @@ def comparison(
 ) -> Figure:
     """Draw what `compare_runs` writes; something else than a loss, named by `y`, on a logarithmic scale."""
     figure, axis = new_figure()
+    _draw_curves(axis, curves, is_loss=not y)
+    style(axis, title, LABELS["en"]["seconds"], y or LABELS["en"][per], legend="upper right")
+    return figure
+
+
+def run_comparison(
+    losses: Mapping[str, Points],
+    norms: Mapping[str, Points],
+    *,
+    limits: Collection[float] = (),
+    per: str = "character",
+) -> Figure:
+    """Draw the losses of several runs over time and, below, the norms of their gradients.
+
+    Args:
+        losses: seconds, and nats per character of the held-out text, by the name of a run.
+        norms: seconds, and the norm of the gradient before clipping.
+        limits: the norms above which gradients were clipped.
+        per: what a loss is per: `character` or `byte`.
+    """
+    figure, (axis, below) = new_figure(height=6.4, nrows=2, sharex=True, height_ratios=(1.6, 1))
+    words = LABELS["en"]
+    _draw_curves(axis, {name: [list(zip(*points, strict=True))] for name, points in losses.items()}, is_loss=True)
+    _draw_curves(below, {name: [list(zip(*points, strict=True))] for name, points in norms.items()}, is_loss=False)
+    style(axis, "", "", f"{words[per]}, held-out text", legend="upper right")
+    for limit in limits:
+        below.axhline(limit, color=INK, linestyle="--", linewidth=1.2, label=words["limit"].format(limit))
+    handles, labels = below.get_legend_handles_labels()
+    clipped = [pair for pair in zip(handles, labels, strict=True) if pair[1] not in norms]
+    style(below, "", words["seconds"], "gradient norm before clipping")
+    if clipped:
+        below.legend(*zip(*clipped, strict=True), loc="upper right")
+    return figure
+
+
+def _draw_curves(axis: Axes, curves: Mapping[str, Sequence[Sequence[Sequence[float]]]], *, is_loss: bool) -> None:
+    """Draw the runs of each name in a colour of its own; a loss on a linear scale, a norm on a logarithmic one."""
     tops = []
     for number, (name, runs) in enumerate(curves.items()):
         color, dash = COLORS[(number + 1) % len(COLORS)], "-" if number < len(COLORS) else "--"
         best = min(value for run in runs for _, value in run)
-        label = name if y else f"{name}, best {best:.3f}"
+        label = f"{name}, best {best:.3f}" if is_loss else name
         for index, run in enumerate(runs):
             times, values = zip(*run, strict=True)
-            marker = "" if y else "o"
+            marker = "o" if is_loss else ""
             axis.plot(times, values, dash, color=color, marker=marker, markersize=3, label=None if index else label)
             tops.append(median(values))
     axis.set_xlim(left=0)
-    if y:
+    if not is_loss:
         log_scale(axis)
     elif tops:  # the first losses of a run are so high that they would hide the rest
         low, high = axis.get_ylim()
         axis.set_ylim(low, min(high, max(tops) + 0.5 * (max(tops) - low)))
-    style(axis, title, LABELS["en"]["seconds"], y or LABELS["en"][per], legend="upper right")
-    return figure
 
 
 def shade(axis: Axes, x: Sequence[float], low: Sequence[float], high: Sequence[float], color: str) -> None:
