@@ -14,7 +14,8 @@ from chargen.cli.pictures import require_matplotlib, write_figure
 OutputOption = Annotated[
     Optional[Path],
     typer.Option(
-        callback=at_home, help="The picture to write; if not given, one with the name of the command in this folder."
+        callback=at_home,
+        help="The picture to write; if not given, explain-COMMAND.png in this folder, which is replaced.",
     ),
 ]
 
@@ -37,7 +38,7 @@ def recurrence(output: OutputOption = None) -> None:
                 (f"= {radius:g}, with tanh", gradients.squashed[radius]),
             ):
                 out.print(f"  {f'{name} {label}':34}{''.join(f'{norms[lag]:11.3g}' for lag in lags)}")
-    write_figure(recurrence_figure(scalar, matrix), output or Path("recurrence.png"))
+    write_figure(recurrence_figure(scalar, matrix), output or Path("explain-recurrence.png"))
 
 
 def unrolling(
@@ -57,7 +58,7 @@ def unrolling(
         out.print(
             f"  {point.length:4}{point.without_past:31.0%}{point.moving:15.0%}{point.chars_per_second / base:20.1f}"
         )
-    write_figure(unrolling_figure(points), output or Path("unrolling.png"))
+    write_figure(unrolling_figure(points), output or Path("explain-unrolling.png"))
 
 
 def clipping(output: OutputOption = None) -> None:
@@ -72,7 +73,7 @@ def clipping(output: OutputOption = None) -> None:
     out.print(f"  {'spectral radius':>15}{'norm':>12}{'clipped':>10}{'cosine':>9}{'cosine, clipped by value':>27}")
     for one in clipped:
         out.print(f"  {one.gain:15g}{one.norm:12.4g}{one.clipped_norm:10.4g}{one.cosine:9.4f}{one.value_cosine:27.4f}")
-    write_figure(clipping_figure(clipped), output or Path("clipping.png"))
+    write_figure(clipping_figure(clipped), output or Path("explain-clipping.png"))
 
 
 def copying(
@@ -94,4 +95,4 @@ def copying(
     for cell in CELLS:
         values = "".join(f"{one.accuracy:8.0%}" for one in results if one.cell == cell)
         out.print(f"  {cell:6}{values}")
-    write_figure(copying_figure(results), output or Path("copying.png"))
+    write_figure(copying_figure(results), output or Path("explain-copying.png"))
