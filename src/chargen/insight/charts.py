@@ -44,8 +44,8 @@ def gradient_chart(panels: Sequence[Panel]) -> Figure:
     """Draw the gradient norm over lags, relative to lag 0: the median over all losses, and a band from 10 to 90 %."""
     columns = min(MAX_COLUMNS, len(panels))
     rows = -(-len(panels) // columns)
-    width = 7.2 if columns == 1 else 4.6 * columns
-    figure, axes = new_figure(width, 4.2 * rows, nrows=rows, ncols=columns, sharey=True, squeeze=False)
+    width = 7.2 if columns == 1 else 3.5 * columns
+    figure, axes = new_figure(width, 4.4 * rows, nrows=rows, ncols=columns, sharey=True, squeeze=False)
     for axis, panel in zip(axes.flat, panels, strict=False):
         _draw_flow(axis, panel)
     for axis in list(axes.flat)[len(panels) :]:
@@ -56,7 +56,11 @@ def gradient_chart(panels: Sequence[Panel]) -> Figure:
         log_scale(axis, bounds)
         _draw_lengths(axis, panel.length)
         y = "gradient norm, relative to lag 0" if number % columns == 0 else ""
-        style(axis, panel.title, "lag k, characters back", y, legend="best")
+        style(axis, panel.title, "lag k, characters back", y)
+        if columns == 1:
+            axis.legend(loc="best")
+        else:  # below the drawing, where there is room
+            axis.legend(loc="upper left", bbox_to_anchor=(-0.08, -0.16), fontsize=8)
         axis.set_xlim(0, panel.flow.h.shape[1] - 1)
     return figure
 
