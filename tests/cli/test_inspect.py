@@ -258,6 +258,35 @@ def test_several_runs_are_drawn_into_one_picture(chargen: Command, runs: Path) -
     assert "gru, best" in (runs / "both.svg").read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        "{}",
+        "[1]",
+        '{"parameters": "<b>", "validation_nats_per_char": "x", "machine": 3}',
+        '{"validation_nats_per_char": 1e999, "machine": {"processor": "<script>"}}',
+    ],
+)
+def test_a_report_does_not_trust_the_files_of_a_run(content: str, chargen: Command, runs: Path) -> None:
+    (runs / "gru" / "summary.json").write_text(content)
+    (runs / "gru" / "samples.txt").write_text("=== update 3, <script>alert(1)</script>\n<img src=x>\x1b[2J\n")
+    code, out, err = chargen("report", "gru")
+    assert (code, out, err) == (0, "gru/report.html\n", "")
+    page = (runs / "gru" / "report.html").read_text(encoding="utf-8")
+    assert "<script" not in page
+    assert "<img" not in page
+    assert "\x1b" not in page
+
+
+@pytest.mark.parametrize("name", ["summary.json", "metrics.csv"])
+def test_a_damaged_file_is_named(name: str, chargen: Command, runs: Path) -> None:
+    content = "{" if name == "summary.json" else "update,seconds,train_nats_per_char\n1,x,y\n"
+    (runs / "gru" / name).write_text(content)
+    code, out, err = chargen("report", "gru")
+    assert (code, out) == (2, "")
+    assert err.startswith(f"chargen: gru/{name} is damaged")
+
+
 # ------------------------------------------------------------------------------- mistakes
 
 

@@ -13,32 +13,19 @@ import signal
 import sys
 import traceback
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 import chargen
-from chargen import native
 from chargen.cli import compare, doctor, evaluate, info, plot, report, runs, sample, train
 from chargen.cli.console import escaped, warn
 from chargen.cli.explain.group import explain
 from chargen.cli.inspect.group import inspect
 from chargen.cli.packages import message_of_import
 from chargen.cli.streams import flush_stdout, prepare_streams, release_stdout, tell
-from chargen.cli.unknown_options import Command, Group
+from chargen.cli.unknown_options import Command, ComputingCommand, Group
 from chargen.errors import ArgumentError, UserError
-
-
-class ComputingCommand(Command):
-    """A command that the compiled kernels make faster: it says once if they are missing."""
-
-    def invoke(self, ctx: Any) -> Any:
-        """Run the command. Its arguments have been read; `train` reads `--help` itself."""
-        line = None if {"-h", "--help"} & set(ctx.args) else native.missing()
-        if line is not None:
-            warn(line)
-        return super().invoke(ctx)
-
 
 app = typer.Typer(
     cls=Group,
@@ -65,9 +52,13 @@ app.command(
     help="Score a text in nats and bits per character under a model and, if asked for, under baselines.",
     short_help="Score a text under a model, and under baselines.",
 )(evaluate.evaluate)
-app.command(cls=Command, short_help="Draw loss and gradient norm of a run, or of several.")(plot.plot)
-app.command(cls=ComputingCommand, short_help="Write a page with all there is to know about a run.")(report.report)
-app.command(cls=Command, short_help="Compare runs: scores, speed, and the settings that differ.")(compare.compare)
+app.command(cls=Command, help=plot.HELP, short_help="Draw loss and gradient norm of a run, or of several.")(plot.plot)
+app.command(cls=ComputingCommand, help=report.HELP, short_help="Write a page with all there is to know about a run.")(
+    report.report
+)
+app.command(cls=Command, help=compare.HELP, short_help="Compare runs: scores, speed, and the settings that differ.")(
+    compare.compare
+)
 app.command(
     cls=Command,
     help="List runs, the newest last: when they were written, their text, size, score and state.",

@@ -23,6 +23,9 @@ NOT_COMPARED = ("run_dir", "data_dir", "resume", "save_every_minutes", "save_eve
 MISSING = "-"
 
 
+HELP = "Compare runs, the best first: score, size, speed, time, and the settings in which they differ."
+
+
 def compare(
     runs: Annotated[
         Optional[list[Path]],

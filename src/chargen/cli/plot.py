@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from chargen.insight.drawing import Figure
 
 
+HELP = "Draw loss and gradient norm of a run over time, or compare the losses of several runs."
+
+
 def plot(
     runs: Annotated[
         Optional[list[Path]],

@@ -48,6 +48,12 @@ SCORED = 500_000
 """Characters of held-out text that the baselines score, as many as `summary.json` at most."""
 
 
+HELP = (
+    "Write a page about a run: scores, curves, samples, gradients, memory, units, settings and commands.\n\n"
+    "The page stands alone: it needs no network, fits a phone and paper, and follows the light or dark theme."
+)
+
+
 def report(
     run: RunArgument = None,
     output: Annotated[
@@ -60,10 +66,7 @@ def report(
     ] = None,
     force: ForceOption = False,
 ) -> None:
-    """Write a page about a run: scores, curves, samples, gradients, memory, units, settings and commands.
-
-    The page stands alone: it needs no network, fits a phone and paper, and follows the light or dark theme.
-    """
+    """Write a page about a run: scores, curves, samples, gradients, memory, units, settings and commands."""
     from chargen.cli.inspect.subject import Subject
 
     require_matplotlib()
@@ -86,7 +89,7 @@ def write_report(subject: Subject, target: Path, out: Console) -> None:
 
 
 def is_cheap(run_dir: Path) -> bool:
-    """Tell whether the report of a run takes less than a tenth of the time that the run has trained.
+    """Tell whether the report of a run that has just ended takes less than a tenth of the time that it has trained.
 
     The estimate counts what is read: half a million characters forward, at three times the speed of training; gradients
     of 128 losses over 200 lags in float64, twice; and the n-grams of the training text.
@@ -94,8 +97,8 @@ def is_cheap(run_dir: Path) -> bool:
     from chargen.storage.run_folder import SUMMARY
 
     summary = read_json(run_dir / SUMMARY)
-    speed, trained = float(summary.get("chars_per_second") or 0), float(summary.get("train_seconds") or 0)
-    characters = min(10_000_000, int((summary.get("corpus") or {}).get("characters") or 0))
+    speed, trained = float(summary["chars_per_second"]), float(summary["train_seconds"])
+    characters = min(10_000_000, int(summary["corpus"]["characters"]))
     seconds = 4 + 300_000 / speed + 6e-6 * characters if speed else float("inf")
     return seconds < SHARE * trained
 

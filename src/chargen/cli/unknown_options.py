@@ -13,6 +13,8 @@ from typing import Any
 
 import typer.core
 
+from chargen import native
+from chargen.cli.console import warn
 from chargen.cli.streams import until_reader_goes
 from chargen.cli.synonyms import (
     COMMANDS,
@@ -71,6 +73,17 @@ class Command(_NarrowHelp, typer.core.TyperCommand):
             if self.name != "doctor":  # which looks at a text before training
                 line = re.sub("; if it is not text, set corpus.unit=byte[^;]*", "", line)
             raise UserError(line) from None
+
+
+class ComputingCommand(Command):
+    """A command that the compiled kernels make faster: it says once if they are missing."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command. Its arguments have been read; `train` reads `--help` itself."""
+        line = None if {"-h", "--help"} & set(ctx.args) else native.missing()
+        if line is not None:
+            warn(line)
+        return super().invoke(ctx)
 
 
 def _line_about(error: Exception, args: Sequence[str]) -> str:

@@ -86,7 +86,8 @@ class RunReport:
     @property
     def length(self) -> int:
         """T, the characters of a training window."""
-        return int(self.config.get("sequence_length") or 0)
+        length = self.config.get("sequence_length")
+        return length if isinstance(length, int) else 0
 
 
 def report_page(report: RunReport) -> str:
@@ -117,13 +118,12 @@ def _anchor(title: str) -> str:
 
 def _header(report: RunReport) -> list[str]:
     """Return what computed the run: the versions, the machine, and how busy it was."""
-    versions = dict(report.metadata.get("versions") or {})
-    machine = dict(report.summary.get("machine") or {})
+    versions, machine = _mapping(report.metadata.get("versions")), _mapping(report.summary.get("machine"))
     commit = machine.get("commit")
     source = f" at commit {commit}{' with local changes' if machine.get('is_dirty') else ''}" if commit else ""
     lines = [f"chargen {versions.get('chargen', '?')}{source}, torch {versions.get('torch', '?')}"]
     if machine:
-        others = machine.get("busy_with_others")
+        others = _number(machine, "busy_with_others")
         busy = "" if others is None else f"; other processes took {others:.0%} of the processors while it trained"
         lines.append(
             f"{machine.get('processor')}, {machine.get('processors')} processors, "
@@ -135,9 +135,9 @@ def _header(report: RunReport) -> list[str]:
 def _scores(report: RunReport) -> list[str]:
     summary, per = report.summary, report.per
     rows: list[tuple[str, float]] = list(report.baselines)
-    nats = summary.get("validation_nats_per_char")
-    if isinstance(nats, (int, float)):
-        rows.append((f"this run, {summary.get('parameters', 0):,} parameters, static", float(nats)))
+    nats = _number(summary, "validation_nats_per_char")
+    if nats is not None:
+        rows.append((f"this run, {_shown(summary, 'parameters')} parameters, static", nats))
     body = []
     if rows:
         ordered = sorted(rows, key=lambda row: row[1])
@@ -148,20 +148,33 @@ def _scores(report: RunReport) -> list[str]:
                 numbers=(1, 2),
             )
         )
-    if isinstance(nats, (int, float)):
-        body.append(
-            paragraph(
-                f"Best weights of update {summary.get('best_update', 0):,} of {summary.get('updates', 0):,}; "
-                f"{summary.get('characters_seen', 0):,} characters in {summary.get('train_seconds', 0):,.0f} seconds "
-                f"of training, {summary.get('chars_per_second', 0):,.0f} per second, "
-                f"{summary.get('threads', '?')} threads. The score "
-                f"is of {summary.get('validation_characters', 0):,} held-out {per}s, with one carried state.",
-                note=True,
-            )
-        )
-    else:
-        body.append(paragraph("The run has not finished: it has no final score.", note=True))
-    return body
+    if nats is None:
+        return [*body, paragraph("The run has not finished: it has no final score.", note=True)]
+    words = (
+        f"Best weights of update {_shown(summary, 'best_update')} of {_shown(summary, 'updates')}; "
+        f"{_shown(summary, 'characters_seen')} {per}s in {_shown(summary, 'train_seconds')} seconds of training, "
+        f"{_shown(summary, 'chars_per_second')} per second, {_shown(summary, 'threads')} threads. The score is of "
+        f"{_shown(summary, 'validation_characters')} held-out {per}s, with one carried state."
+    )
+    return [*body, paragraph(words, note=True)]
+
+
+def _number(values: Mapping[str, Any], key: str) -> float | None:
+    """Return a number of a file that anyone may have written; None if it is none."""
+    value = values.get(key)
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return float(value) if is_number else None  # type: ignore[arg-type]
+
+
+def _shown(values: Mapping[str, Any], key: str) -> str:
+    """Return a number as it is shown."""
+    value = _number(values, key)
+    return "?" if value is None else f"{value:,.0f}"
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    """Return a mapping of a file that anyone may have written; an empty one if it is none."""
+    return dict(value) if isinstance(value, Mapping) else {}
 
 
 def _curves(report: RunReport) -> list[str]:
@@ -267,15 +280,18 @@ def _memory(report: RunReport) -> list[str]:
 
 
 def _corpus(report: RunReport) -> list[str]:
-    corpus = dict(report.metadata.get("corpus") or {})
+    corpus = _mapping(report.metadata.get("corpus"))
     if not corpus:
         return []
-    encodings = {str(name) for name, _ in corpus.get("encodings") or []}
+    runs = corpus.get("encodings")
+    encodings = (
+        {str(run[0]) for run in runs if isinstance(run, (list, tuple)) and run} if isinstance(runs, list) else ()
+    )
     rows = [
         ("name", str(corpus.get("name"))),
-        (f"{report.per}s", f"{corpus.get('characters', 0):,}"),
-        ("symbols", f"{corpus.get('vocabulary', 0):,}"),
-        ("articles", f"{corpus.get('articles', 0):,}"),
+        (f"{report.per}s", _shown(corpus, "characters")),
+        ("symbols", _shown(corpus, "vocabulary")),
+        ("articles", _shown(corpus, "articles")),
         ("encoding", ", ".join(sorted(encodings)) or "-"),
         ("SHA-256", str(corpus.get("sha256"))),
     ]

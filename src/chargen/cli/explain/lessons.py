@@ -20,6 +20,11 @@ OutputOption = Annotated[
 ]
 
 
+RECURRENCE = (
+    "Show that one weight over time makes gradients vanish below 1 and explode above 1, beside the closed form r^k."
+)
+
+
 def recurrence(output: OutputOption = None) -> None:
     """Show that one weight over time makes gradients vanish below 1 and explode above 1, beside the closed form r^k."""
     require_matplotlib()
@@ -39,6 +44,9 @@ def recurrence(output: OutputOption = None) -> None:
             ):
                 out.print(f"  {f'{name} {label}':34}{''.join(f'{norms[lag]:11.3g}' for lag in lags)}")
     write_figure(recurrence_figure(scalar, matrix), output or Path("explain-recurrence.png"))
+
+
+UNROLLING = "Compare T updates of one tick with one update of T ticks: gradients, weights that move, and speed."
 
 
 def unrolling(
@@ -61,6 +69,9 @@ def unrolling(
     write_figure(unrolling_figure(points), output or Path("explain-unrolling.png"))
 
 
+CLIPPING = "Clip exploding gradients by global norm and by value: what becomes of their length and their direction."
+
+
 def clipping(output: OutputOption = None) -> None:
     """Clip exploding gradients by global norm and by value: what becomes of their length and their direction."""
     require_matplotlib()
@@ -74,6 +85,9 @@ def clipping(output: OutputOption = None) -> None:
     for one in clipped:
         out.print(f"  {one.gain:15g}{one.norm:12.4g}{one.clipped_norm:10.4g}{one.cosine:9.4f}{one.value_cosine:27.4f}")
     write_figure(clipping_figure(clipped), output or Path("explain-clipping.png"))
+
+
+COPYING = "Train rnn, gru and lstm to remember a symbol over growing distances, for a minute or two."
 
 
 def copying(

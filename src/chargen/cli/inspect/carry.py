@@ -16,6 +16,9 @@ MAX_READ = 200_000
 """Characters of the held-out text that are read."""
 
 
+HELP = "Draw what memory is worth: the loss with the state carried along, and with it reset to zero in each window."
+
+
 def carry(
     run: RunArgument = None,
     length: Annotated[

@@ -31,6 +31,15 @@ BIAS_GROUPS, BIAS_LANES, REFERENCE = 16, 8, 8
 """The text on which biases are measured: groups of lanes, each as long as so many windows of the run."""
 
 
+HELP = (
+    "Draw how much of the gradient of a loss reaches the states before it: where it vanishes, or explodes.\n\n"
+    "For the loss behind a character, the norm of its gradient with respect to h (and c) is followed back "
+    "through time, without truncation. The picture shows its median over many characters of the held-out text "
+    "and the band from 10 to 90 %, relative to lag 0, after training and before it, with the window of the run "
+    "as T."
+)
+
+
 def gradients(
     runs: Annotated[
         Optional[list[Path]],
@@ -67,12 +76,7 @@ def gradients(
     json_file: JsonOption = None,
     force: ForceOption = False,
 ) -> None:
-    """Draw how much of the gradient of a loss reaches the states before it: where it vanishes, or explodes.
-
-    For the loss behind a character, the norm of its gradient with respect to h (and c) is followed back through time,
-    without truncation. The picture shows its median over many characters of the held-out text and the band from 10 to
-    90 %, relative to lag 0, after training and before it, with the window of the run as T.
-    """
+    """Draw how much of the gradient of a loss reaches the states before it: where it vanishes, or explodes."""
     from chargen.cell_types import CELL_TYPES
 
     names = [name.strip() for name in cells.split(",")] if cells else []

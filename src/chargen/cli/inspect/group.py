@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import typer
 
 from chargen.cli.inspect import carry, gradients, like, memory, neurons, text
-from chargen.cli.unknown_options import Command, SubGroup
+from chargen.cli.unknown_options import ComputingCommand, SubGroup
 
 inspect = typer.Typer(
     cls=SubGroup,
@@ -16,15 +14,15 @@ inspect = typer.Typer(
     epilog="Begin with: chargen inspect gradients   which looks at the newest run.",
     rich_markup_mode=None,
 )
-COMMANDS: dict[Callable[..., None], str] = {
-    gradients.gradients: "How gradients vanish or explode on their way back in time.",
-    memory.memory: "How far back the model uses its past.",
-    carry.carry: "What the state that is carried along is worth.",
-    neurons.neurons: "Hidden units that follow something readable.",
-    text.text: "A text coloured by surprise, and its typing errors.",
-    like.like: "Passages of the training text that are read like a phrase.",
-}
-"""The commands, with what the list of commands says about them."""
+COMMANDS = (
+    (gradients.gradients, gradients.HELP, "How gradients vanish or explode on their way back in time."),
+    (memory.memory, memory.HELP, "How far back the model uses its past."),
+    (carry.carry, carry.HELP, "What the state that is carried along is worth."),
+    (neurons.neurons, neurons.HELP, "Hidden units that follow something readable."),
+    (text.text, text.HELP, "A text coloured by surprise, and its typing errors."),
+    (like.like, like.HELP, "Passages of the training text that are read like a phrase."),
+)
+"""The commands, their help, and what the list of commands says about them."""
 
-for command, short_help in COMMANDS.items():
-    inspect.command(cls=Command, short_help=short_help)(command)
+for command, help_text, short_help in COMMANDS:
+    inspect.command(cls=ComputingCommand, help=help_text, short_help=short_help)(command)

@@ -23,6 +23,14 @@ BEFORE, BEHIND = 60, 40
 """Characters that are shown before the end of a place, and behind it."""
 
 
+HELP = (
+    "Find more like this: the places of the training text whose hidden state is nearest to that behind a "
+    "phrase.\n\n"
+    "Each earlier character is shaded by its influence on what the model expects next: the size of the gradient "
+    "with respect to it."
+)
+
+
 def like(
     run: RunArgument = None,
     text: Annotated[
@@ -39,11 +47,7 @@ def like(
     json_file: JsonOption = None,
     force: ForceOption = False,
 ) -> None:
-    """Find more like this: the places of the training text whose hidden state is nearest to that behind a phrase.
-
-    Each earlier character is shaded by its influence on what the model expects next: the size of the gradient with
-    respect to it.
-    """
+    """Find more like this: the places of the training text whose hidden state is nearest to that behind a phrase."""
     require_new(json_file, force=force)
     require_matplotlib()
     phrase = as_utf8(text)

@@ -24,6 +24,14 @@ POSITIONS = 512
 """Characters that are predicted behind each length of context."""
 
 
+HELP = (
+    "Draw how the loss falls with the number of characters that the model has read before.\n\n"
+    "Characters of the held-out text are predicted behind their last 1, 2, 4, ... 1,024 characters: once from "
+    "the zero state, and once behind characters in random order. Where the line becomes flat, the memory of the "
+    "model ends."
+)
+
+
 def memory(
     run: RunArgument = None,
     output: Annotated[
@@ -40,11 +48,7 @@ def memory(
     json_file: JsonOption = None,
     force: ForceOption = False,
 ) -> None:
-    """Draw how the loss falls with the number of characters that the model has read before.
-
-    Characters of the held-out text are predicted behind their last 1, 2, 4, ... 1,024 characters: once from the zero
-    state, and once behind characters in random order. Where the line becomes flat, the memory of the model ends.
-    """
+    """Draw how the loss falls with the number of characters that the model has read before."""
     require_new(json_file, force=force)
     require_matplotlib()
     subject = Subject.open(run)

@@ -22,6 +22,14 @@ LEAST = 200
 """A shorter text tells nothing."""
 
 
+HELP = (
+    "Find hidden units that follow something readable: the position in the line, quotes, brackets, words.\n\n"
+    "Each feature of the held-out text is compared with every unit: the unit is chosen on one half of the text, "
+    'and its correlation is measured on the other half. "chance" is what a feature reaches that is shifted '
+    "against the text: a correlation that is not larger says nothing."
+)
+
+
 def neurons(
     run: RunArgument = None,
     output: Annotated[
@@ -35,12 +43,7 @@ def neurons(
     json_file: JsonOption = None,
     force: ForceOption = False,
 ) -> None:
-    """Find hidden units that follow something readable: the position in the line, quotes, brackets, words.
-
-    Each feature of the held-out text is compared with every unit: the unit is chosen on one half of the text, and its
-    correlation is measured on the other half. "chance" is what a feature reaches that is shifted against the text: a
-    correlation that is not larger says nothing.
-    """
+    """Find hidden units that follow something readable: the position in the line, quotes, brackets, words."""
     require_new(json_file, force=force)
     require_matplotlib()
     subject = Subject.open(run)

@@ -31,6 +31,13 @@ PREVIEW = 1200
 """Characters of a text that are coloured in a terminal."""
 
 
+HELP = (
+    "Colour a text by surprise, character by character, and find what looks like typing errors.\n\n"
+    "The page shows the ten likeliest characters at each place. A terminal gets the beginning of the text in "
+    "colours, the most surprising passages, and corrections that make the text much more probable."
+)
+
+
 def text(
     words: Annotated[
         Optional[list[Path]],
@@ -56,11 +63,7 @@ def text(
     json_file: JsonOption = None,
     force: ForceOption = False,
 ) -> None:
-    """Colour a text by surprise, character by character, and find what looks like typing errors.
-
-    The page shows the ten likeliest characters at each place. A terminal gets the beginning of the text in colours, the
-    most surprising passages, and corrections that make the text much more probable.
-    """
+    """Colour a text by surprise, character by character, and find what looks like typing errors."""
     require_new(json_file, force=force)
     require_matplotlib()
     run, file = _run_and_file([at_home(word) for word in words or []])
