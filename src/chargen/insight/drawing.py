@@ -15,10 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import matplotlib
-
-matplotlib.use("Agg")
 from cycler import cycler
-from matplotlib import pyplot as plt  # imported after the backend is set
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Figure
 from matplotlib.font_manager import findfont, fontManager, get_font
@@ -53,7 +50,7 @@ PAPER, DARK_PAPER = "#ffffff", "#14171c"
 PALE = 0.18
 """The opacity of areas and grids behind lines."""
 
-plt.rcParams.update({
+matplotlib.rcParams.update({
     "svg.fonttype": "none", "svg.hashsalt": "chargen", "figure.facecolor": "none", "axes.facecolor": "none",
     "text.color": INK, "axes.edgecolor": INK, "axes.labelcolor": INK, "xtick.color": INK, "ytick.color": INK,
     "axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 10.5, "axes.titlelocation": "left",
@@ -64,8 +61,13 @@ plt.rcParams.update({
 
 
 def new_figure(width: float = 7.2, height: float = 4.2, **grid: Any) -> tuple[Figure, Any]:
-    """Return an empty figure of so many inches, and its axes as `plt.subplots` does with the same arguments."""
-    return plt.subplots(figsize=(width, height), dpi=150, **grid)
+    """Return an empty figure of so many inches, and its axes as `Figure.subplots` does with the same arguments.
+
+    It is not one of pyplot's, which keeps every figure until it is closed.
+    """
+    figure = Figure(figsize=(width, height), dpi=150)
+    height_ratios = grid.pop("height_ratios", None)
+    return figure, figure.subplots(**grid, gridspec_kw={"height_ratios": height_ratios} if height_ratios else None)
 
 
 def style(axis: Axes, title: str = "", x: str = "", y: str = "", *, legend: Any = None) -> None:
@@ -97,22 +99,20 @@ def log_scale(axis: Axes, bounds: tuple[float, float] | None = None) -> None:
 
 
 def save(figure: Figure, target: Path | IO[bytes]) -> None:
-    """Write a figure to a file, whose suffix sets the format, or as PNG to a stream, and close it.
+    """Write a figure to a file, whose suffix sets the format, or as PNG to a stream.
 
     Raises:
         ValueError: the suffix is not that of a format.
     """
     _finish(figure)
     figure.savefig(target, facecolor=PAPER)
-    plt.close(figure)
 
 
 def as_svg(figure: Figure) -> str:
-    """Return a figure as SVG for a page that defines the colours `--ink`, `--c0`, `--c1`, ..., and close it."""
+    """Return a figure as SVG for a page that defines the colours `--ink`, `--c0`, `--c1`, ..."""
     _finish(figure)
     stream = io.StringIO()
     figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
-    plt.close(figure)
     text = stream.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
@@ -122,7 +122,7 @@ def as_svg(figure: Figure) -> str:
 
 
 def as_themed_svg(figure: Figure) -> str:
-    """Return a figure as a file of SVG of its own that follows the theme of its reader, and close it."""
+    """Return a figure as a file of SVG of its own that follows the theme of its reader."""
     svg = as_svg(figure)
     begin = svg.index(">") + 1
     paper = '<rect width="100%" height="100%" fill="var(--paper)"/>'
