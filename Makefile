@@ -7,7 +7,7 @@ NATIVE := $(wildcard src/chargen/native/*.cpp src/chargen/native/*.h)
 BUILD_KERNELS = $(BIN)/python setup.py -q build_ext --inplace
 
 .DEFAULT_GOAL := help
-.PHONY: help install train sample evaluate plot test test-fast test-all bench quality texts hour beginnings second figures lint types check format kernels lower-bounds clean
+.PHONY: help install train sample evaluate plot report test test-fast test-all bench quality texts hour beginnings second figures lint types check format kernels lower-bounds clean
 
 ##@ Use it
 train: $(STAMP)  ## train for three minutes; ARGS="my.txt model=small" to change anything
@@ -21,6 +21,9 @@ evaluate: $(STAMP)  ## score the newest run; CKPT=runs/x  ARGS="--text other.txt
 
 plot: $(STAMP)  ## draw the learning curve of the newest run; CKPT=runs/x
 	@$(BIN)/chargen plot $(CKPT) $(ARGS)
+
+report: $(STAMP)  ## write a page about the newest run; CKPT=runs/x
+	@$(BIN)/chargen report $(CKPT) $(ARGS)
 
 ##@ Work on it
 test: $(STAMP)  ## the default tests, up to four minutes; ARGS="tests/nn -k finite_differences" for some of them

@@ -294,6 +294,7 @@ def test_a_damaged_file_is_named(name: str, chargen: Command, runs: Path) -> Non
     ("words", "line"),
     [
         (("inspect", "gru"), "gru: write a command before it, such as chargen inspect gradients gru"),
+        (("inspect", "t.json"), "t.json: write a command before it, such as chargen inspect text t.json"),
         (("inspect", "gradient", "gru"), "gradient: chargen inspect has no such command; did you mean chargen inspect "
          "gradients?"),
         (("inspect", "gradients", "gru", "--cells", "gur"), "--cells gur: must be one of rnn, lstm, gru, separated by "

@@ -81,7 +81,8 @@ def test_a_run_killed_after_its_last_update_is_finished_by_resume(chargen: Charg
     code, _, err = chargen("train", "resume=r")
     assert (code, err) == (0, "")
     again = json.loads((away / "r" / "summary.json").read_text(encoding="utf-8"))
-    measured = {"train_seconds", "chars_per_second", "validation_seconds"}
+    assert again["command"].splitlines() == [done["command"], "chargen train resume=r"]
+    measured = {"train_seconds", "chars_per_second", "validation_seconds", "machine", "command"}
     assert all(again[key] == value for key, value in done.items() if key not in measured)
     assert again.keys() == done.keys()
 

@@ -200,7 +200,8 @@ class SubGroup(_NarrowHelp, typer.core.TyperGroup):
             return super().resolve_command(ctx, args)
         names = ", ".join(self.commands)
         if path_exists(name):
-            first = next(iter(self.commands))
+            is_text = Path(name).is_file() and Path(name).suffix not in (".safetensors", ".ckpt")
+            first = "text" if is_text and "text" in self.commands else next(iter(self.commands))
             raise UserError(
                 f"{name}: write a command before it, such as {ctx.command_path} {first} {shlex.quote(name)}"
             )

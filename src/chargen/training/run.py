@@ -42,6 +42,9 @@ from chargen.training.signals import Interrupted, raise_signals
 from chargen.training.summary import Outcome, finish
 from chargen.training.windows import Lanes, TextDataModule
 
+MAX_COMMANDS = 20
+"""The most earlier commands of a resumed run that its files keep."""
+
 
 def train(
     config: TrainConfig,
@@ -86,7 +89,7 @@ def train(
     config = replace(config, model=model)
     run_dir = Path(config.run_dir)
     loggers = [extra_logger(config.logger, run_dir)] if config.logger is not None else []
-    metadata = {**_metadata(config, corpus), "command": command}
+    metadata = {**_metadata(config, corpus), "command": _commands(checkpoint, command)}
     if initial is not None:
         metadata["init"] = _init_of(config, corpus, initial, console)
     elif checkpoint is not None and "init" in checkpoint.metadata:
@@ -235,6 +238,13 @@ def _metadata(config: TrainConfig, corpus: Corpus) -> dict[str, Any]:
             "numpy": np.__version__,
         },
     }
+
+
+def _commands(checkpoint: Checkpoint | None, command: str) -> str:
+    """Return what was typed to make a run, one line for each time that it was started."""
+    before = None if checkpoint is None else checkpoint.metadata.get("command")
+    lines = before.splitlines()[-MAX_COMMANDS:] if isinstance(before, str) and before else []
+    return "\n".join([*lines, command])
 
 
 def _init_of(config: TrainConfig, corpus: Corpus, initial: ModelFile, console: Console) -> dict[str, Any]:
