@@ -66,7 +66,7 @@ class Command(_NarrowHelp, typer.core.TyperCommand):
         try:
             return super().invoke(ctx)
         except UserError as error:
-            is_given = ctx.params.get("text") or ctx.params.get("texts")
+            is_given = ctx.params.get("text") or ctx.params.get("texts") or ctx.params.get("words")
             line = re.sub(r"corpus\.(encoding|errors)=", r"--\1 ", str(error)).replace("corpus.encoding", "--encoding")
             if not is_given or line == str(error):
                 raise

@@ -113,7 +113,12 @@ def _draw(axis: Axes, characters: Sequence[str], colors: np.ndarray, size: tuple
         if glyph != " ":
             if glyph not in fonts:
                 names = ["DejaVu Sans Mono", *fonts_for(glyph)]
-                fonts[glyph] = without_missing(glyph, names), FontProperties(family=names, size=9)
+                text = without_missing(glyph, names)
+                is_drawn = text == glyph  # otherwise its code point in small digits, so that it stays in its place
+                fonts[glyph] = (
+                    glyph if is_drawn else f"{ord(glyph[0]):X}",
+                    FontProperties(family=names, size=9 if is_drawn else 4),
+                )
             text, font = fonts[glyph]
             pale = 0.35 if is_end else 1.0
             axis.text(column + width / 2, line + 0.55, text, fontproperties=font, ha="center", va="center", color=INK,

@@ -7,10 +7,12 @@ colour blindness, too.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import logging
 import re
 from collections.abc import Iterable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import IO, Any
 
@@ -18,7 +20,7 @@ import matplotlib
 from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Figure
-from matplotlib.font_manager import findfont, fontManager, get_font
+from matplotlib.font_manager import findfont, findSystemFonts, fontManager, get_font
 from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
@@ -179,8 +181,19 @@ def without_missing(text: str, fonts: Sequence[str]) -> str:
     return "".join(ascii(character)[1:-1] if character in missing else character for character in text)
 
 
+@cache
+def _add_new_fonts() -> None:
+    """Find fonts that were installed after matplotlib has made its list, which it keeps in a file."""
+    known = {entry.fname for entry in fontManager.ttflist}
+    for file in findSystemFonts():
+        if file not in known:
+            with contextlib.suppress(Exception):  # a damaged font, or one of a kind that matplotlib cannot draw
+                fontManager.addfont(file)
+
+
 def _font_files() -> dict[str, str]:
     """Return the file of each installed font, except for those that draw one box for all characters of a script."""
+    _add_new_fonts()
     entries = reversed(fontManager.ttflist)
     return {entry.name: entry.fname for entry in entries if not entry.name.startswith("Last Resort")}
 

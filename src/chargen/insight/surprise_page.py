@@ -14,8 +14,8 @@ from chargen.insight.page import heading, page, paragraph, table
 from chargen.insight.surprise import CharacterScores, Passage
 from chargen.insight.typos import Typo
 
-DEEP = 8.0
-"""Nats from which on a character has the deepest colour."""
+DEEPEST = 2.0
+"""A character has the deepest colour if it surprised this many times as much as a uniform guess would."""
 
 _STYLE = """
 #text i{font-style:normal;cursor:default}
@@ -60,6 +60,7 @@ def surprise_page(
     passages: Sequence[Passage],
     typos: Sequence[Typo],
     where: Callable[[int], str],
+    uniform: float,
     note: str = "",
 ) -> str:
     """Return the page.
@@ -72,6 +73,7 @@ def surprise_page(
         passages: the most surprising passages of the whole text.
         typos: what looks like typing errors.
         where: returns the line and column of a position.
+        uniform: the surprise of a uniform guess, ln V.
         note: more about the text.
     """
     count = len(characters)
@@ -86,7 +88,7 @@ def surprise_page(
         "symbols": {id: symbol(id) for id in sorted({id for row in likely for id in row})},
     }
     cells = []
-    for character, step in zip(characters, steps(nats[:count] / DEEP), strict=True):
+    for character, step in zip(characters, steps(nats[:count] / (DEEPEST * uniform)), strict=True):
         name = f" class=p{step}" if step else ""
         own = f' data-c="{html.escape(character, quote=True)}"' if shown(character) != character else ""
         cells.append(f"<i{name}{own}>{html.escape(shown(character))}</i>")

@@ -29,7 +29,7 @@ from chargen.nn.trajectory import read_layers
 from chargen.training.module import module_of
 from chargen.training.windows import Batch
 
-LANES, TICKS = 4, 16
+LANES, TICKS = 4, 8
 """How much of a window is read again to look at the gates: a few thousand values, in about a millisecond."""
 
 SATURATED = 0.1

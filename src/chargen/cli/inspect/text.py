@@ -93,7 +93,7 @@ def text(
     symbol = _symbols(subject)
     from chargen.insight.surprise_page import surprise_page, typo_row
 
-    per = subject.tokenizer.short_unit
+    per, uniform = subject.tokenizer.short_unit, math.log(subject.model.config.num_symbols)
     mean = float(scores.nats.mean())
     part = "" if total == len(scores.nats) else f"the first {len(scores.nats):,} of "
     unknown = int((ids[1:] == UNKNOWN_ID).sum())
@@ -104,7 +104,7 @@ def text(
     if unknown:
         out.print(f"  {unknown:,} of them are unknown to the model")
     if out.is_terminal:
-        _print_coloured(out, characters[:PREVIEW], scores.nats)
+        _print_coloured(out, characters[:PREVIEW], scores.nats / uniform)
     out.print("the most surprising passages (nats per character, line:column)")
     for passage in passages[:5]:
         inline = escaped("".join(characters[passage.begin : passage.end]).replace("\n", "⏎"))
@@ -126,7 +126,7 @@ def text(
     note = f"The first {MAX_SHOWN:,} characters are shown." if len(characters) > MAX_SHOWN else ""
     page = surprise_page(
         f"{name} under {subject.name}", characters[:MAX_SHOWN], scores,
-        symbol=symbol, passages=passages, typos=typos, where=where, note=note,
+        symbol=symbol, passages=passages, typos=typos, where=where, uniform=uniform, note=note,
     )  # fmt: skip
     from chargen.cli.console import text_output
 
@@ -189,15 +189,18 @@ def _expected(place: int, characters: Sequence[str], scores: CharacterScores, sy
     return f"{before}[{inline(characters[place])}]   {likely}"
 
 
-def _print_coloured(out: Console, characters: Sequence[str], nats: np.ndarray) -> None:
-    """Print the beginning of a text with a background that is the deeper, the more a character surprised."""
+def _print_coloured(out: Console, characters: Sequence[str], surprise: np.ndarray) -> None:
+    """Print the beginning of a text with a background that is the deeper, the more a character surprised.
+
+    `surprise` is relative to that of a uniform guess.
+    """
     from rich.text import Text
 
     from chargen.insight.coloured_text import STEPS, shown, steps
-    from chargen.insight.surprise_page import DEEP
+    from chargen.insight.surprise_page import DEEPEST
 
     line: Any = Text()
-    for character, step in zip(characters, steps(nats[: len(characters)] / DEEP), strict=True):
+    for character, step in zip(characters, steps(surprise[: len(characters)] / DEEPEST), strict=True):
         fade = 1 - 0.85 * int(step) / STEPS
         style = f"black on rgb(255,{90 + int(165 * fade)},{int(255 * fade)})" if step else ""
         line.append(escaped(shown(character)), style=style)
