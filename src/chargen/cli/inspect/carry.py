@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Optional
 
 import typer
 
-from chargen.cli.console import ForceOption, RunArgument, at_home, console, is_stdout, require_new
-from chargen.cli.inspect.subject import JsonOption, Subject, progress, write_json
-from chargen.cli.pictures import drawable, require_matplotlib, write_figure
+from chargen.cli.console import ForceOption, RunArgument
+from chargen.cli.inspect.subject import Inspection, JsonOption, OutputOption, progress, write_json
+from chargen.cli.pictures import drawable, write_figure
 from chargen.errors import UserError
 
 MAX_READ = 200_000
@@ -24,27 +23,18 @@ def carry(
     length: Annotated[
         Optional[int], typer.Option(min=1, max=100_000, help="Characters of a window; those of the run if not given.")
     ] = None,
-    output: Annotated[
-        Optional[Path],
-        typer.Option(
-            callback=at_home,
-            help="A new picture to write; if not given, carry.png in the run's folder, which is replaced.",
-        ),
-    ] = None,
+    output: OutputOption = None,
     json_file: JsonOption = None,
     force: ForceOption = False,
 ) -> None:
     """Draw what memory is worth: the loss with the state carried along, and with it reset to zero in each window."""
-    require_new(json_file, force=force)
-    require_matplotlib()
-    subject = Subject.open(run)
-    picture = subject.result(output, "carry.png", force=force)
+    inspection = Inspection.begin(run, output, json_file, "carry.png", force=force)
+    subject, picture, out = inspection.subject, inspection.target, inspection.out
     from chargen.insight.carry import carry_effect, carry_figure
 
     ids, T = subject.corpus().validation[: MAX_READ + 1], length or subject.length
     if len(ids) <= T:
         raise UserError(f"the held-out text has {len(ids):,} characters: write a smaller --length")
-    out = console(stderr=is_stdout(output) or is_stdout(json_file))
     with progress(out, "reading twice", 2 * (len(ids) - 1)) as advance:
         effect = carry_effect(subject.network, ids, T, advance)
     per = subject.tokenizer.short_unit

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from chargen.cli.console import ForceOption, at_home, console, is_stdout, require_new
+from chargen.cli.console import ForceOption, at_home, console, escaped, is_stdout, require_new
 from chargen.cli.inspect.subject import JsonOption, Subject, progress, write_json
 from chargen.cli.pictures import drawable, require_matplotlib, write_figure
 from chargen.errors import UserError
@@ -26,6 +26,9 @@ LANES, POSITIONS = 8, 32
 
 LEAST_LAGS = 200
 """Lags that are looked at if they are more than twice the window."""
+
+NUMBERS_PER_UNIT, MOST_NUMBERS = 14, 1 << 27
+"""Numbers that are kept for each unit and tick, and how many there may be: a gigabyte of float64."""
 
 BIAS_GROUPS, BIAS_LANES, REFERENCE = 16, 8, 8
 """The text on which biases are measured: groups of lanes, each as long as so many windows of the run."""
@@ -63,7 +66,7 @@ def gradients(
     ] = None,
     lags: Annotated[
         Optional[int],
-        typer.Option(min=8, max=100_000, help="How many characters to look back; twice the window or more."),
+        typer.Option(min=8, max=10_000, help="How many characters to look back; twice the window or more."),
     ] = None,
     output: Annotated[
         Optional[Path],
@@ -92,7 +95,7 @@ def gradients(
         panel = panel_of(subject, lags)
         panels.append(panel)
         report.append({"run": str(subject.folder), "cell": subject.model.config.cell, **_numbers(panel)})
-        _print_flow(out, subject, panel)
+        _print_flow(out, panel)
         if bias if bias is not None else len(subjects) == 1:
             measured = _bias(subject, out)
             report[-1]["bias"] = None if measured is None else {**measured._asdict(), "smallest": measured.smallest()}
@@ -101,6 +104,7 @@ def gradients(
     for name in names:
         panel = _panel_of_cell(subjects[0], name, lags)
         panels.append(panel)
+        _print_flow(out, panel)
         report.append({"run": None, "cell": name, **_numbers(panel)})
     write_json(json_file, {"models": report})
     from chargen.insight.charts import gradient_chart
@@ -113,7 +117,8 @@ def _ids(subject: Subject, lags: int | None) -> tuple[np.ndarray, int]:
     ids = subject.corpus().validation
     wanted = lags or max(LEAST_LAGS, 2 * subject.length)
     whole = wanted + max(wanted, POSITIONS) + 1
-    lanes = min(LANES, max(1, len(ids) // whole))
+    states = whole * subject.model.config.hidden_size * subject.model.config.num_layers * NUMBERS_PER_UNIT
+    lanes = max(1, min(LANES, len(ids) // whole, MOST_NUMBERS // states))
     size = min(len(ids) // lanes, whole)
     fitting = min(wanted, (size - 1) - POSITIONS)
     if fitting < 8 or (lags is not None and fitting < lags):
@@ -129,11 +134,9 @@ def _flow(network: CharRNN, ids: np.ndarray, lags: int, positions: int = POSITIO
     import torch
 
     from chargen.insight.gradient_flow import gradient_flow
-    from chargen.nn.threads import compute_threads
 
-    with compute_threads():
-        tensor = torch.from_numpy(ids.astype("int64"))
-        return gradient_flow(network.double(), tensor, lags=lags, positions=positions)
+    tensor = torch.from_numpy(ids.astype("int64"))
+    return gradient_flow(network.double(), tensor, lags=lags, positions=positions)
 
 
 def panel_of(subject: Subject, lags: int | None = None, *, positions: int = POSITIONS) -> Panel:
@@ -147,7 +150,7 @@ def panel_of(subject: Subject, lags: int | None = None, *, positions: int = POSI
 
     ids, fitting = _ids(subject, lags)
     trained = _flow(CharRNN.from_model_file(subject.model), ids, fitting, positions)
-    is_own = "init" not in subject.model.metadata and "seed" in subject.settings
+    is_own = "init" not in subject.model.metadata and subject.seed is not None
     initial = _flow(_untrained(subject, subject.model.config.cell), ids, fitting, positions) if is_own else None
     return Panel(drawable(subject.name), trained, initial, subject.length)
 
@@ -169,7 +172,7 @@ def _untrained(subject: Subject, cell: str) -> CharRNN:
 
     from chargen.nn.model import CharRNN
 
-    torch.manual_seed(int(subject.settings.get("seed", 1)))
+    torch.manual_seed(1 if subject.seed is None else subject.seed)
     return CharRNN(replace(subject.model.config, cell=cell))
 
 
@@ -194,18 +197,19 @@ def _numbers(panel: Panel) -> dict[str, Any]:
     return {"sequence_length": panel.length, "flow": of(panel.flow), **initial}
 
 
-def _print_flow(out: Console, subject: Subject, panel: Panel) -> None:
+def _print_flow(out: Console, panel: Panel) -> None:
     """Print the median relative norm at some lags."""
     from chargen.insight.charts import quantiles
     from chargen.insight.gradient_flow import fit_decay
 
     last = panel.flow.h.shape[1] - 1
     shown = sorted({lag for lag in (1, 4, 16, panel.length // 2, panel.length, last) if 0 < lag <= last})
-    out.print(f"{subject.name}, windows of T = {panel.length}")
+    out.print(f"{escaped(panel.title)}, windows of T = {panel.length}")
     out.print("  median norm of dL/dh, relative to lag 0, at so many characters back:")
     heads = [f"{lag} = T" if lag == panel.length else str(lag) for lag in shown]
     out.print(f"  {'':22}{''.join(f'{head:>11}' for head in heads)}{'e-fold in':>13}")
-    for label, flow in (("after training", panel.flow), ("before training", panel.initial)):
+    labels = ("", "") if panel.initial is None else ("after training", "before training")
+    for label, flow in zip(labels, (panel.flow, panel.initial), strict=True):
         for part, norms in ({} if flow is None else flow.parts).items():
             for layer, lines in enumerate(norms):
                 middle = quantiles(lines)[1]

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from chargen.cli.console import ForceOption, RunArgument, as_utf8, at_home, console, escaped, is_stdout, require_new
-from chargen.cli.inspect.subject import JsonOption, Subject, progress, readable, write_json
-from chargen.cli.pictures import require_matplotlib
+from chargen.cli.console import ForceOption, RunArgument, as_utf8, escaped, is_stdout
+from chargen.cli.inspect.subject import Inspection, JsonOption, OutputOption, Subject, progress, readable, write_json
 from chargen.errors import UserError
 
 if TYPE_CHECKING:
@@ -37,24 +35,16 @@ def like(
         str, typer.Option(metavar="PHRASE", help="The phrase. Its end counts: what the model expects behind it.")
     ] = "",
     number: Annotated[int, typer.Option(min=1, max=1000, help="How many places to show.")] = 10,
-    output: Annotated[
-        Optional[Path],
-        typer.Option(
-            callback=at_home,
-            help="A new page to write; if not given, like.html in the run's folder, which is replaced.",
-        ),
-    ] = None,
+    output: OutputOption = None,
     json_file: JsonOption = None,
     force: ForceOption = False,
 ) -> None:
     """Find more like this: the places of the training text whose hidden state is nearest to that behind a phrase."""
-    require_new(json_file, force=force)
-    require_matplotlib()
     phrase = as_utf8(text)
     if not phrase:
         raise UserError('--text is missing: write a phrase, such as --text "said the"')
-    subject = Subject.open(run)
-    target = subject.result(output, "like.html", force=force)
+    inspection = Inspection.begin(run, output, json_file, "like.html", force=force)
+    subject, target, out = inspection.subject, inspection.target, inspection.out
     from chargen.insight.similar import influences, similar_places
 
     unknown = subject.tokenizer.unknown(phrase)
@@ -62,7 +52,6 @@ def like(
         raise UserError(f"--text: the model does not know {escaped(' '.join(unknown[:10]))}: leave it out")
     ids = subject.tokenizer.encode(phrase)
     corpus = subject.corpus().train[:MAX_SEARCHED]
-    out = console(stderr=is_stdout(output) or is_stdout(json_file))
     with progress(out, "searching the training text", len(corpus)) as advance:
         places = similar_places(subject.network, corpus, ids, number=number, advance=advance)
     rows: list[tuple[str, np.ndarray, np.ndarray]] = [("", ids, influences(subject.network, ids))]

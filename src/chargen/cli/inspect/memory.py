@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from chargen.cli.console import ForceOption, RunArgument, at_home, console, is_stdout, require_new
-from chargen.cli.inspect.subject import JsonOption, Subject, progress, write_json
-from chargen.cli.pictures import drawable, require_matplotlib, write_figure
+from chargen.cli.console import ForceOption, RunArgument
+from chargen.cli.inspect.subject import Inspection, JsonOption, OutputOption, Subject, progress, write_json
+from chargen.cli.pictures import drawable, write_figure
 from chargen.errors import UserError
 
 if TYPE_CHECKING:
@@ -34,14 +33,7 @@ HELP = (
 
 def memory(
     run: RunArgument = None,
-    output: Annotated[
-        Optional[Path],
-        typer.Option(
-            callback=at_home,
-            help="The picture to write, which must be new; memory.png in the run's folder, which is replaced, if not "
-            "given.",
-        ),
-    ] = None,
+    output: OutputOption = None,
     positions: Annotated[
         int, typer.Option(min=16, max=1_000_000, help="How many characters to predict behind each length of context.")
     ] = POSITIONS,
@@ -49,11 +41,8 @@ def memory(
     force: ForceOption = False,
 ) -> None:
     """Draw how the loss falls with the number of characters that the model has read before."""
-    require_new(json_file, force=force)
-    require_matplotlib()
-    subject = Subject.open(run)
-    picture = subject.result(output, "memory.png", force=force)
-    out = console(stderr=is_stdout(output) or is_stdout(json_file))
+    inspection = Inspection.begin(run, output, json_file, "memory.png", force=force)
+    subject, picture, out = inspection.subject, inspection.target, inspection.out
     curve = curve_of(subject, out, positions=positions)
     lengths, unit = curve.lengths, subject.tokenizer.unit
     out.print(f"{subject.name}, windows of T = {subject.length}")

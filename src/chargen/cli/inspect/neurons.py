@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from chargen.cli.console import ForceOption, RunArgument, at_home, console, is_stdout, require_new
-from chargen.cli.inspect.subject import JsonOption, Subject, readable, write_json
-from chargen.cli.pictures import drawable, require_matplotlib, write_figure
+from chargen.cli.console import ForceOption, RunArgument, at_home
+from chargen.cli.inspect.subject import Inspection, JsonOption, Subject, readable, write_json
+from chargen.cli.pictures import drawable, write_figure
 from chargen.errors import UserError
 
 if TYPE_CHECKING:
@@ -44,12 +44,9 @@ def neurons(
     force: ForceOption = False,
 ) -> None:
     """Find hidden units that follow something readable: the position in the line, quotes, brackets, words."""
-    require_new(json_file, force=force)
-    require_matplotlib()
-    subject = Subject.open(run)
-    picture = subject.result(output, "neurons.png", force=force)
+    inspection = Inspection.begin(run, output, json_file, "neurons.png", force=force)
+    subject, picture, out = inspection.subject, inspection.target, inspection.out
     units = units_of(subject)
-    out = console(stderr=is_stdout(output) or is_stdout(json_file))
     out.print(f"{subject.name}: {units.num_units:,} units, {len(units.characters):,} characters of held-out text")
     out.print(f"  {'feature':28}{'unit':24}{'correlation':>12}{'chance':>9}")
     for match in units.matches:

@@ -6,13 +6,14 @@ import contextlib
 import json
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from chargen.cli.console import at_home, is_stdout, require_new
+from chargen.cli.console import at_home, console, is_stdout, require_new
+from chargen.cli.pictures import require_matplotlib
 from chargen.errors import FileError, UserError
 
 if TYPE_CHECKING:
@@ -35,6 +36,16 @@ JsonOption = Annotated[
 ]
 
 
+OutputOption = Annotated[
+    Optional[Path],
+    typer.Option(
+        callback=at_home,
+        help="A new file to write; if not given, one with the name of the command in the run's folder, which is "
+        "replaced.",
+    ),
+]
+
+
 @dataclass(frozen=True)
 class Subject:
     """A run that is looked at.
@@ -50,6 +61,7 @@ class Subject:
     model: ModelFile
     network: CharRNN
     tokenizer: Tokenizer
+    _loaded: list[Corpus] = field(default_factory=list)
 
     @staticmethod
     def open(run: Path | None) -> Subject:
@@ -85,6 +97,12 @@ class Subject:
         return dict(self.model.metadata.get("config") or {})
 
     @property
+    def seed(self) -> int | None:
+        """The seed of the run's first weights; None if the model does not tell it."""
+        seed = self.settings.get("seed")
+        return seed if isinstance(seed, int) and 0 <= seed < 2**32 else None
+
+    @property
     def length(self) -> int:
         """T, the characters in a training window; the default if the model does not tell it."""
         from chargen.config import TrainConfig
@@ -100,7 +118,9 @@ class Subject:
         """
         from chargen.cli.stored_corpus import corpus_of
 
-        return corpus_of(self.model, instead=instead)
+        if not self._loaded:
+            self._loaded.append(corpus_of(self.model, instead=instead))
+        return self._loaded[0]
 
     def result(self, output: Path | None, name: str, *, force: bool) -> Path:
         """Return the file to write: `output`, which must be new, or `name` in the run's folder, which is replaced."""
@@ -108,6 +128,45 @@ class Subject:
         if is_stdout(output) and sys.stdout.isatty() and not name.endswith((".html", ".txt")):
             raise UserError("--output -: a terminal cannot show a picture; write to a pipe or a file")
         return self.folder / name if output is None else output
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """A run that is looked at, and where the results go.
+
+    Attributes:
+        subject: the run.
+        target: the file to write.
+        out: where to print.
+    """
+
+    subject: Subject
+    target: Path
+    out: Console
+
+    @staticmethod
+    def begin(run: Path | None, output: Path | None, json_file: Path | None, name: str, *, force: bool) -> Inspection:
+        """Check the files to write, and open a run.
+
+        Args:
+            run: the run; None for the newest one.
+            output: the file to write; None for `name` in the run's folder.
+            json_file: the file of numbers, which must be new.
+            name: of the file.
+            force: write over files that exist.
+
+        Raises:
+            UserError: a file exists, the run cannot be read, or matplotlib is not installed.
+        """
+        require_new(json_file, force=force)
+        require_new(output, force=force)
+        require_matplotlib()
+        subject = Subject.open(run)
+        return Inspection(
+            subject,
+            subject.result(output, name, force=force),
+            console(stderr=is_stdout(output) or is_stdout(json_file)),
+        )
 
 
 def readable(ids: np.ndarray, tokenizer: Tokenizer, *, article_end: str = "¶") -> list[str]:

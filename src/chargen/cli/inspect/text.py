@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from chargen.cli.console import ErrorsOption, ForceOption, at_home, console, escaped, is_stdout, require_new
-from chargen.cli.inspect.subject import JsonOption, Subject, progress, readable, write_json
-from chargen.cli.pictures import require_matplotlib
+from chargen.cli.console import ErrorsOption, ForceOption, at_home, escaped, is_stdout
+from chargen.cli.inspect.subject import Inspection, JsonOption, OutputOption, Subject, progress, readable, write_json
 from chargen.errors import UserError
 
 if TYPE_CHECKING:
@@ -47,13 +46,7 @@ def text(
             "held-out text of the run.",
         ),
     ] = None,
-    output: Annotated[
-        Optional[Path],
-        typer.Option(
-            callback=at_home,
-            help="A new page to write; if not given, surprise.html in the run's folder, which is replaced.",
-        ),
-    ] = None,
+    output: OutputOption = None,
     encoding: Annotated[str, typer.Option(help="The encoding of the text; auto: find it.")] = "auto",
     errors: ErrorsOption = "strict",
     alternatives: Annotated[
@@ -64,11 +57,9 @@ def text(
     force: ForceOption = False,
 ) -> None:
     """Colour a text by surprise, character by character, and find what looks like typing errors."""
-    require_new(json_file, force=force)
-    require_matplotlib()
     run, file = _run_and_file([at_home(word) for word in words or []])
-    subject = Subject.open(run)
-    target = subject.result(output, "surprise.html", force=force)
+    inspection = Inspection.begin(run, output, json_file, "surprise.html", force=force)
+    subject, target, out = inspection.subject, inspection.target, inspection.out
     import numpy as np
 
     from chargen.cli.given_text import encode_given
@@ -84,7 +75,6 @@ def text(
     total, ids = len(ids) - 1, ids[: MAX_SCORED + 1]
     if len(ids) < 2:
         raise UserError(f"{name} is empty")
-    out = console(stderr=is_stdout(output) or is_stdout(json_file))
     with progress(out, "reading", len(ids) - 1) as advance:
         scores = score_characters(subject.network, ids, advance)
     passages, typos = surprising_passages(scores.nats), find_typos(subject.network, ids, scores)
