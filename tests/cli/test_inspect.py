@@ -171,7 +171,7 @@ def test_a_page_of_surprise_escapes_its_text(chargen: Command, runs: Path) -> No
     """The text holds markup, and the data for the script holds every symbol."""
     (runs / "read.txt").write_text("</script><b>&\"'" * 9, encoding="utf-8")
     assert chargen("inspect", "text", "gru", "read.txt")[0] == 0
-    page = (runs / "gru" / "surprise.html").read_text(encoding="utf-8")
+    page = (runs / "gru" / "text.html").read_text(encoding="utf-8")
     assert page.count("</script>") == 1
     assert "<b>" not in page
     data = json.loads(re.search(r"const DATA=(\{.*?\});\n", page, re.DOTALL)[1])
@@ -323,3 +323,15 @@ def test_inspect_alone_lists_its_commands(chargen: Command) -> None:
     assert code == 0
     for name in ("gradients", "memory", "neurons", "text", "like"):
         assert f"\n  {name} " in out
+
+
+def test_bytes_are_shown_as_the_characters_that_begin_with_them() -> None:
+    """A byte that begins no character is U+FFFD; the rest of a character is marked."""
+    from chargen.cli.inspect.subject import readable
+    from chargen.corpus.tokenizer import END_ID, Tokenizer
+
+    data = "aé中".encode() + b"\xff" + b"b"
+    tokenizer = Tokenizer([chr(byte) for byte in range(256)], "byte")
+    ids = np.append(tokenizer.encode_bytes(data), END_ID)
+    assert readable(ids, tokenizer) == ["a", "é", "·", "中", "·", "·", "\ufffd", "b", "¶"]
+    assert readable(ids[1:2], tokenizer) == ["\ufffd"]

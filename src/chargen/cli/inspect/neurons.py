@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
 from chargen.cli.console import ForceOption, RunArgument, at_home
-from chargen.cli.inspect.subject import Inspection, JsonOption, Subject, readable, write_json
+from chargen.cli.inspect.subject import REST, Inspection, JsonOption, Subject, readable, write_json
 from chargen.cli.pictures import drawable, write_figure
 from chargen.errors import UserError
 
 if TYPE_CHECKING:
+    import numpy as np
+
+    from chargen.corpus.tokenizer import Tokenizer
     from chargen.insight.unit_views import Units
 
 LONGEST = 20_000
@@ -74,17 +78,13 @@ def units_of(subject: Subject, *, longest: int = LONGEST) -> Units:
     Raises:
         UserError: its text is not there, or too short.
     """
-    from chargen.corpus.tokenizer import END_ID
     from chargen.insight.neurons import activations, match_units
-    from chargen.insight.text_features import ARTICLE_END, text_features
+    from chargen.insight.text_features import text_features
     from chargen.insight.unit_views import Units, excerpt_of
 
     ids = subject.corpus().validation[1 : longest + 1]
     characters = readable(ids, subject.tokenizer)
-    ends = {place for place, id in enumerate(ids) if id == END_ID}
-    features = text_features(
-        "".join(ARTICLE_END if place in ends else character[:1] for place, character in enumerate(characters))
-    )
+    features = text_features(_one_for_each(ids, characters, subject.tokenizer))
     if len(ids) < LEAST or not features:
         raise UserError(f"the held-out text has {len(ids):,} characters: too few to tell a unit from chance")
     values, names = activations(subject.network, ids)
@@ -93,3 +93,15 @@ def units_of(subject: Subject, *, longest: int = LONGEST) -> Units:
         excerpt_of(match, values[:, names.index(match.unit)], features[match.feature], characters) for match in matches
     ]
     return Units(characters, len(names), matches, excerpts)
+
+
+def _one_for_each(ids: np.ndarray, characters: Sequence[str], tokenizer: Tokenizer) -> str:
+    """Return one character for each id, as `text_features` reads a text: each byte of a character is that character."""
+    from chargen.corpus.tokenizer import END_ID
+    from chargen.insight.text_features import ARTICLE_END
+
+    text: list[str] = []
+    for id, character in zip(ids, characters, strict=True):
+        is_rest = tokenizer.unit == "byte" and character == REST and bool(text)
+        text.append(text[-1] if is_rest else ARTICLE_END if id == END_ID else character[:1] or "\ufffd")
+    return "".join(text)

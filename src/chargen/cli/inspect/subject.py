@@ -169,11 +169,35 @@ class Inspection:
         )
 
 
-def readable(ids: np.ndarray, tokenizer: Tokenizer, *, article_end: str = "¶") -> list[str]:
-    """Return each id as a character that can be shown, without line ends and blanks at the edges being lost."""
+ARTICLE_END = "¶"
+"""What is shown for the end of an article."""
+
+REST = "·"
+"""What is shown for the bytes of a character behind its first one."""
+
+
+def readable(ids: np.ndarray, tokenizer: Tokenizer) -> list[str]:
+    """Return what to show for each id: its character, or for a model of bytes, the character that begins with it."""
     from chargen.corpus.tokenizer import END_ID
 
-    return [article_end if id == END_ID else tokenizer.decode([int(id)]) for id in ids]
+    if tokenizer.unit == "character":
+        return [ARTICLE_END if id == END_ID else tokenizer.decode([int(id)]) for id in ids]
+    shown: list[str] = []
+    data = [b"" if id == END_ID else tokenizer.spell(int(id)) for id in ids]
+    while len(shown) < len(ids):
+        place = len(shown)
+        if not data[place]:
+            shown.append(ARTICLE_END)
+            continue
+        for size in range(1, 5):
+            try:
+                shown += [b"".join(data[place : place + size]).decode("utf-8"), *[REST] * (size - 1)]
+                break
+            except UnicodeDecodeError:
+                continue
+        else:
+            shown.append("\ufffd")
+    return shown[: len(ids)]
 
 
 @contextlib.contextmanager

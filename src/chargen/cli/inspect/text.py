@@ -58,7 +58,7 @@ def text(
 ) -> None:
     """Colour a text by surprise, character by character, and find what looks like typing errors."""
     run, file = _run_and_file([at_home(word) for word in words or []])
-    inspection = Inspection.begin(run, output, json_file, "surprise.html", force=force)
+    inspection = Inspection.begin(run, output, json_file, "text.html", force=force)
     subject, target, out = inspection.subject, inspection.target, inspection.out
     import numpy as np
 
