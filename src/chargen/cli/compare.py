@@ -134,10 +134,14 @@ def _number(value: Any, how: str, missing: str) -> str:
 
 
 def _summary(folder: Path) -> dict[str, Any]:
+    """Return what the summary of a run holds; nothing if there is none, or if it is damaged."""
     from chargen.cli.report import read_json
     from chargen.storage.run_folder import SUMMARY
 
-    return read_json(folder / SUMMARY)
+    try:
+        return read_json(folder / SUMMARY)
+    except FileError:
+        return {}
 
 
 def _print_table(columns: Mapping[str, list[str]]) -> None:

@@ -126,7 +126,7 @@ def _advice_about_words(command: str, words: list[str]) -> Iterator[Advice]:
         yield Advice(first, f"--prompt {shlex.quote(' '.join(words))}")
     elif command == "evaluate" and Path(first).suffix not in (".safetensors", ".ckpt") and Path(first).is_file():
         yield Advice(first, f"--text {shlex.quote(first)}")
-    elif command in ("plot", "gradients", "memory", "neurons"):
+    elif command in ("plot", "gradients", "memory", "carry", "neurons"):
         for word in words:
             if Path(word).suffix in _PICTURES:
                 yield Advice(word, f"--output {shlex.quote(word)}")
