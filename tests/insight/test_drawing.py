@@ -14,7 +14,7 @@ pytest.importorskip("matplotlib")
 
 from matplotlib.patches import Rectangle
 
-from chargen.insight.charts import Panel, bias_chart, gradient_chart, memory_chart, quantiles
+from chargen.insight.charts import Panel, gradient_chart, memory_chart, quantiles
 from chargen.insight.coloured_text import LINE_END, STEPS, coloured_figure, coloured_html, steps
 from chargen.insight.drawing import COLORS, INK, as_svg, as_themed_svg, log_scale, new_figure, save, style
 from chargen.insight.figures import learning_curve, run_comparison
@@ -36,7 +36,7 @@ def figures() -> dict:
         "comparison": run_comparison({"a": LINE, "b": LINE}, {"a": LINE}, limits=[1.0]),
         "gradients": gradient_chart([panel]),
         "several": gradient_chart([panel] * 4),
-        "bias": bias_chart(TruncationBias({8: 0.4, 16: 0.1}, {8: 0.5, 16: 0.2}, 128, 1000), 16, "bias"),
+        "bias": gradient_chart([panel], TruncationBias({8: 0.4, 16: 0.1}, {8: 0.5, 16: 0.2}, 128, 1000)),
         "memory": memory_chart(MemoryCurve([1, 2, 4], [3, 2, 1.5], [3.5, 2.2, 1.5], [0.1, 0.1, 0.0]), 4, "memory"),
         "text": coloured_figure([("a unit", list("ab\ncd"), [0.5, -1, 0, 0.1, 1])]),
     }

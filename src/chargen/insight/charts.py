@@ -40,28 +40,37 @@ class Panel(NamedTuple):
     length: int
 
 
-def gradient_chart(panels: Sequence[Panel]) -> Figure:
-    """Draw the gradient norm over lags, relative to lag 0: the median over all losses, and a band from 10 to 90 %."""
-    columns = min(MAX_COLUMNS, len(panels))
-    rows = -(-len(panels) // columns)
-    width = 7.2 if columns == 1 else 3.5 * columns
-    figure, axes = new_figure(width, 4.4 * rows, nrows=rows, ncols=columns, sharey=True, squeeze=False)
-    for axis, panel in zip(axes.flat, panels, strict=False):
-        _draw_flow(axis, panel)
-    for axis in list(axes.flat)[len(panels) :]:
+def gradient_chart(panels: Sequence[Panel], bias: TruncationBias | None = None) -> Figure:
+    """Draw the gradient norm over lags, relative to lag 0: the median over all losses, and a band from 10 to 90 %.
+
+    Args:
+        panels: one drawing for each.
+        bias: of the first one's short windows, in a drawing of its own; None if it was not measured.
+    """
+    number = len(panels) + (bias is not None)
+    columns = min(MAX_COLUMNS, number)
+    rows = -(-number // columns)
+    width = 7.2 if columns == 1 else 4.6 * columns if columns == 2 else 3.5 * columns
+    figure, axes = new_figure(width, 4.4 * rows, nrows=rows, ncols=columns, squeeze=False)
+    drawn = list(zip(axes.flat, panels, strict=False))
+    for axis in list(axes.flat)[number:]:
         axis.set_visible(False)
-    lows, highs = zip(*(axis.dataLim.intervaly for axis in axes.flat if axis.get_visible()), strict=True)
+    for axis, panel in drawn:
+        _draw_flow(axis, panel)
+    lows, highs = zip(*(axis.dataLim.intervaly for axis, _ in drawn), strict=True)
     bounds = max(LEAST, min(lows) / 1.5), min(MOST, max(highs) * 1.5)
-    for number, (axis, panel) in enumerate(zip(axes.flat, panels, strict=False)):
+    for place, (axis, panel) in enumerate(drawn):
         log_scale(axis, bounds)
         _draw_lengths(axis, panel.length)
-        y = "gradient norm, relative to lag 0" if number % columns == 0 else ""
+        y = "gradient norm, relative to lag 0" if place % columns == 0 else ""
         style(axis, panel.title, "lag k, characters back", y)
         if columns == 1:
             axis.legend(loc="best")
         else:  # below the drawing, where there is room
             axis.legend(loc="upper left", bbox_to_anchor=(-0.08, -0.16), fontsize=8)
         axis.set_xlim(0, panel.flow.h.shape[1] - 1)
+    if bias is not None:
+        draw_bias(axes.flat[len(panels)], bias, panels[0].length)
     return figure
 
 
@@ -106,24 +115,25 @@ def _draw_lengths(axis: Axes, length: int) -> None:
         )  # fmt: skip
 
 
-def bias_chart(bias: TruncationBias, length: int, title: str) -> Figure:
-    """Draw the relative bias of the gradient over the length of the training windows.
+def draw_bias(axis: Axes, bias: TruncationBias, length: int) -> None:
+    """Draw the relative bias of the gradient over the length of the training windows, up to two standard errors above.
 
     Args:
+        axis: the drawing.
         bias: the measurements.
         length: T of the run.
-        title: of the figure.
     """
-    figure, axis = new_figure(height=3.4)
     lengths = sorted(one for one, value in bias.biases.items() if math.isfinite(value))
-    axis.plot(lengths, [bias.biases[one] for one in lengths], marker="o", markersize=4, label="relative bias")
+    values = [bias.biases[one] for one in lengths]
+    axis.plot(lengths, values, marker="o", markersize=4, label="relative bias")
+    shade(axis, lengths, values, [min(bias.limits[one], 2.0) for one in lengths], COLORS[0])
     axis.axhline(ACCEPTED_BIAS, color=COLORS[1], linestyle="--", linewidth=1.4, label=f"{ACCEPTED_BIAS:.0%}")
     axis.axvline(length, color=INK, linestyle=":", linewidth=1, label=f"T = {length}")
     log_2(axis, lengths)
     axis.set_ylim(bottom=0)
     axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0%}"))
-    style(axis, title, "length of the training windows, characters", "bias of the gradient", legend="best")
-    return figure
+    style(axis, "truncated windows", "length of the training windows, characters", "bias of the gradient")
+    axis.legend(loc="upper left", bbox_to_anchor=(-0.08, -0.16), fontsize=8)
 
 
 def log_2(axis: Axes, values: Sequence[float]) -> None:

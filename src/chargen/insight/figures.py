@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from statistics import median
@@ -15,11 +16,13 @@ LABELS = {
     "en": {
         "train": "training windows", "validation": "held-out text", "rate": "learning rate (no scale)",
         "seconds": "seconds of training", "character": "nats per character", "byte": "nats per byte", "nats": "nats",
+        "bits": "bits",
         "norm": "gradient norm", "before": "before clipping", "limit": "clipped above {:g}", "skipped": "skipped",
     },
     "zh-TW": {
         "train": "訓練視窗", "validation": "留作驗證的文字", "rate": "學習率（無刻度）",
         "seconds": "訓練秒數", "character": "每字元奈特數", "byte": "每位元組奈特數", "nats": "奈特",
+        "bits": "位元",
         "norm": "梯度範數", "before": "裁剪前", "limit": "超過 {:g} 即裁剪", "skipped": "略過的更新",
     },
 }  # fmt: skip
@@ -84,6 +87,8 @@ def learning_curve(
     if in_range:
         axis.set_ylim(in_range[0] - 0.1, in_range[-1] + 0.1)
     style(axis, title, "" if norm[0] else words["seconds"], words[per], legend="upper right")
+    bits = axis.secondary_yaxis("right", functions=(lambda nats: nats / math.log(2), lambda bits: bits * math.log(2)))
+    bits.set_ylabel(words["bits"])
     return figure
 
 

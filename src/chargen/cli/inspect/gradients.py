@@ -90,7 +90,7 @@ def gradients(
     subjects = [Subject.open(at_home(run)) for run in runs] if runs else [Subject.open(None)]
     picture = subjects[0].result(output, "gradients.png", force=force)
     out = console(stderr=is_stdout(output) or is_stdout(json_file))
-    panels, report = [], []
+    panels, report, biases = [], [], []
     for subject in subjects:
         panel = panel_of(subject, lags)
         panels.append(panel)
@@ -100,6 +100,7 @@ def gradients(
             measured = _bias(subject, out)
             report[-1]["bias"] = None if measured is None else {**measured._asdict(), "smallest": measured.smallest()}
             if measured is not None:
+                biases.append(measured)
                 _print_bias(out, measured, subject.length)
     for name in names:
         panel = _panel_of_cell(subjects[0], name, lags)
@@ -109,7 +110,7 @@ def gradients(
     write_json(json_file, {"models": report})
     from chargen.insight.charts import gradient_chart
 
-    write_figure(gradient_chart(panels), picture)
+    write_figure(gradient_chart(panels, biases[0] if len(subjects) == 1 and biases else None), picture)
 
 
 def _ids(subject: Subject, lags: int | None) -> tuple[np.ndarray, int]:
