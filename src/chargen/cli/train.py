@@ -193,6 +193,8 @@ class _Runs:
             print("\nnats/char  run, best first")
             for score, run_dir, overrides in sorted(self.results):
                 print(f"{score:9.4f}  {run_dir}  {overrides}")
+            folder = os.path.relpath(Path(self.results[0][1]).parent)
+            print(f"  {self.program} compare {shlex.quote(folder)}")
         if self.mistakes:
             raise self.mistakes[0]
 

@@ -8,11 +8,12 @@
   little gradient (Karpathy, Johnson & Fei-Fei 2015 count the same); for a cell without gates, the fraction of h beyond
   -0.9 or 0.9. Mean over the layers.
 
-Dimensions: B lanes, T ticks.
+Dimensions: B lanes, T characters in a window.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -20,7 +21,7 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_only
-from torch import Tensor, nn
+from torch import Tensor
 
 from chargen.config import ModelConfig
 from chargen.nn.cells import CELLS
@@ -29,8 +30,8 @@ from chargen.nn.trajectory import read_layers
 from chargen.training.module import module_of
 from chargen.training.windows import Batch
 
-LANES, TICKS = 4, 8
-"""How much of a window is read again to look at the gates: a few thousand values, in about a millisecond."""
+LANES = 16
+"""Lanes in which the gates are looked at, for one tick: a few thousand values, in a fraction of a millisecond."""
 
 SATURATED = 0.1
 """A gate is saturated within this distance of 0 or 1, and a tanh within this distance of -1 or 1."""
@@ -107,7 +108,7 @@ class Diagnostics(Callback):
 
 
 def saturation(model: CharRNN, inputs: Tensor, states: States | None) -> dict[str, float]:
-    """Return the fraction of saturated values of each gate over the first ticks of the first lanes.
+    """Return the fraction of saturated values of each gate at the first tick of a window, over the first lanes.
 
     Args:
         model: the model.
@@ -116,7 +117,7 @@ def saturation(model: CharRNN, inputs: Tensor, states: States | None) -> dict[st
     """
     if states is not None:
         states = tuple(tuple(part[:LANES] for part in state) for state in states)
-    layers, _ = read_layers(model, inputs[:LANES, :TICKS], states)
+    layers, _ = read_layers(model, inputs[:LANES, :1], states)
     gates = model.recurrence.cell.gates
     values = {
         gate: torch.stack([layer.saved[place] for layer in layers]) for place, gate in enumerate(gates) if gate
@@ -130,8 +131,11 @@ def saturation(model: CharRNN, inputs: Tensor, states: States | None) -> dict[st
 
 def _norms(tensors: dict[str, Tensor]) -> Iterator[tuple[str, float]]:
     """Yield each part of the model with the norm of its tensors together."""
-    parts: dict[str, list[Tensor]] = {}
-    for name, tensor in tensors.items():
-        parts.setdefault(part_of(name), []).append(tensor)
+    if not tensors:
+        return
+    norms = torch.stack([torch.linalg.vector_norm(tensor) for tensor in tensors.values()]).tolist()
+    parts: dict[str, list[float]] = {}
+    for name, norm in zip(tensors, norms, strict=True):
+        parts.setdefault(part_of(name), []).append(norm)
     for part, group in parts.items():
-        yield part, float(nn.utils.get_total_norm(group))
+        yield part, math.hypot(*group)

@@ -25,7 +25,7 @@ from chargen.durations import format_duration
 from chargen.errors import FileError, TextError, UserError
 from chargen.nn.speed import measure_speed
 from chargen.nn.threads import num_threads
-from chargen.planning.length import RunPlan, clock_time, extended_time
+from chargen.planning.length import RunLength, RunPlan, clock_time, extended_time
 from chargen.planning.size import head_size, require_memory
 from chargen.storage.atomic import write_text
 from chargen.storage.checkpoint import CHECKPOINT, Checkpoint
@@ -98,7 +98,7 @@ def train(
     plan = context.plan
     length = plan.length
     plan.require_validations()
-    is_complete = checkpoint is not None and _is_complete(checkpoint, length.max_updates, new_length)
+    is_complete = checkpoint is not None and _is_complete(checkpoint, length, new_length)
     if checkpoint is not None and is_complete:
         _require_no_summary(run_dir, checkpoint)
 
@@ -271,10 +271,11 @@ def _write_settings(context: RunContext, *, is_new: bool) -> None:
 # ----------------------------------------------------------------------------- a run whose last update is done
 
 
-def _is_complete(checkpoint: Checkpoint, max_updates: int | None, new_length: bool) -> bool:
-    """Tell whether the checkpoint is of the run's last update."""
-    total = max_updates if new_length else max_updates or checkpoint.total_updates
-    return total is not None and checkpoint.update >= total
+def _is_complete(checkpoint: Checkpoint, length: RunLength, new_length: bool) -> bool:
+    """Tell whether the checkpoint is of the run's last update, or written after the time of the run was over."""
+    total = length.max_updates if new_length else length.max_updates or checkpoint.total_updates
+    is_over = length.max_seconds is not None and checkpoint.seconds >= length.max_seconds
+    return is_over or (total is not None and checkpoint.update >= total)
 
 
 def _require_no_summary(run_dir: Path, checkpoint: Checkpoint) -> None:
