@@ -220,6 +220,20 @@ def test_a_report_stands_alone(chargen: Command, runs: Path) -> None:
     assert page.count("<svg") >= 5
 
 
+@pytest.mark.parametrize(("share", "written"), [(1e9, True), (0.0, False)])
+def test_a_report_is_written_at_the_end_if_it_is_cheap(
+    share: float, written: bool, chargen: Command, away: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise, the command that writes it is printed."""
+    monkeypatch.setattr("chargen.cli.report.SHARE", share)
+    (away / "t.txt").write_text(text_of(300), encoding="utf-8")
+    code, out, _ = chargen("train", "t.txt", *SMALL, "model.cell=gru", "run_dir=r", "data_dir=d")
+    assert code == 0
+    assert (away / "r" / "report.html").is_file() == written
+    assert any(line == "report      r/report.html" for line in out.splitlines()) == written
+    assert out.splitlines()[-1].endswith(" report r") == (not written)
+
+
 def test_a_report_of_a_run_without_its_text_shows_the_rest(chargen: Command, runs: Path, away: Path) -> None:
     write_model(away / "alone")
     assert chargen("report", "alone")[:2] == (0, "alone/report.html\n")
