@@ -46,3 +46,10 @@ def test_a_picture_goes_through_a_pipe(run: Path, away: Path) -> None:
     assert plotted.stdout.startswith(b"\x89PNG")
     assert plotted.stdout.endswith(b"IEND\xaeB`\x82")  # and nothing behind it
     assert not (away / "-").exists()
+
+
+def test_a_run_without_measurements_is_not_damaged(chargen: Chargen, run: Path) -> None:
+    """It was killed before its first measurement; the picture is empty."""
+    header = (run / "metrics.csv").read_text().splitlines()[0]
+    (run / "metrics.csv").write_text(f"{header}\n")
+    assert chargen("plot", "r") == (0, "r/curve.png\n", "")

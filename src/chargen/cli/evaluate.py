@@ -249,4 +249,4 @@ def _baseline_rows(
         progress.advance(task)
 
     rows = score_baselines(training, ids, tokenizer.vocab_size, tokenizer.to_bytes, advance)
-    return [(f"{row.name}, {'adaptive' if row.adaptive else 'static'}", row.nats_per_char) for row in rows]
+    return [(row.label, row.nats_per_char) for row in rows]

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from chargen.cli.console import is_stdout, warn
+from chargen.cli.console import is_stdout, text_output, warn
 from chargen.errors import UserError
 
 if TYPE_CHECKING:
@@ -54,3 +54,11 @@ def write_figure(figure: Figure, picture: Path) -> None:
         raise UserError(f"{picture}: {error}") from None
     if not is_stdout(picture):
         print(picture)
+
+
+def write_page(content: str, target: Path) -> None:
+    """Write a page to a file and print its name, or to standard output."""
+    with text_output(target) as write:
+        write(content)
+    if not is_stdout(target):
+        print(target)

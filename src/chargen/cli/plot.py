@@ -61,21 +61,15 @@ def _folder_of(run: Path) -> Path:
 
 def _curve(folder: Path, language: str) -> Figure:
     from chargen.storage.run_list import read_run
-    from chargen.storage.run_log import RunLog, clip_limit
+    from chargen.storage.run_log import RunLog
 
     log = RunLog.read(folder)
-    if not {"train_nats_per_char", "validation_nats_per_char", "learning_rate"}.issubset(log.columns):
+    if log.rows and not {"train_nats_per_char", "validation_nats_per_char", "learning_rate"}.issubset(log.columns):
         raise FileError(f"{log.file} is damaged: its rows are not what chargen writes")
-    train, validation, rate = map(log.points, ("train_nats_per_char", "validation_nats_per_char", "learning_rate"))
-    norm, skipped = log.points("gradient_norm", where="learning_rate"), log.points("gradient_norm", where="skipped")
-    run = read_run(folder)
-    title = drawable(str(folder))
-    from chargen.insight.figures import learning_curve
+    run, title = read_run(folder), drawable(str(folder))
+    from chargen.insight.figures import curve_of_log
 
-    return learning_curve(
-        title, train, validation, rate,
-        norm=norm, skipped=skipped, limit=clip_limit(run.config), per=run.unit, language=language,
-    )  # fmt: skip
+    return curve_of_log(log, run.config, title, per=run.unit, language=language)
 
 
 def comparison_of(folders: list[Path], names: list[str]) -> Figure:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import shlex
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional, TypeVar
 import typer
 
 from chargen.cli.console import ForceOption, RunArgument, at_home, console, is_stdout
-from chargen.cli.pictures import drawable, require_matplotlib
+from chargen.cli.pictures import drawable, require_matplotlib, write_page
 from chargen.errors import FileError, UserError
 
 if TYPE_CHECKING:
@@ -73,19 +74,14 @@ def report(
     subject = Subject.open(run)
     target = subject.result(output, REPORT, force=force)
     out = console(stderr=is_stdout(output))
-    write_report(subject, target, out)
-    if not is_stdout(target):
-        print(target)
+    write_page(page_of(subject, out), target)
 
 
-def write_report(subject: Subject, target: Path, out: Console) -> None:
-    """Measure what is missing, and write the page."""
-    from chargen.cli.console import text_output
+def page_of(subject: Subject, out: Console) -> str:
+    """Look inside the model of a run, and return the page about it."""
     from chargen.insight.report import report_page
 
-    content = report_page(gather(subject, out))
-    with text_output(target) as write:
-        write(content)
+    return report_page(gather(subject, out))
 
 
 def is_cheap(run_dir: Path) -> bool:
@@ -116,7 +112,7 @@ def gather(subject: Subject, out: Console) -> RunReport:
 
     def tried(what: str, compute: Callable[[], Result]) -> Result | None:
         try:
-            with out.status(what) if out.is_terminal else _nothing():
+            with out.status(what) if out.is_terminal else contextlib.nullcontext():
                 return compute()
         except UserError as error:
             if str(error) not in notes:
@@ -147,19 +143,13 @@ def gather(subject: Subject, out: Console) -> RunReport:
     )  # fmt: skip
 
 
-def _nothing() -> Any:
-    import contextlib
-
-    return contextlib.nullcontext()
-
-
 def _baselines(subject: Subject, corpus: Corpus) -> list[tuple[str, float]]:
     from chargen.evaluation.baselines import score_baselines
 
     rows = score_baselines(
         corpus.train, corpus.validation[: SCORED + 1], subject.tokenizer.vocab_size, subject.tokenizer.to_bytes
     )
-    return [(f"{row.name}, {'adaptive' if row.adaptive else 'static'}", row.nats_per_char) for row in rows]
+    return [(row.label, row.nats_per_char) for row in rows]
 
 
 def _sample(subject: Subject, corpus: Corpus | None) -> Sample:

@@ -258,13 +258,14 @@ def train_run(
 
 def _report(run_dir: Path, console: Console, program: str) -> None:
     """Write the report of a run if that takes little time; otherwise, say how to write it."""
-    from chargen.cli.report import REPORT, is_cheap, write_report
+    from chargen.cli.report import REPORT, is_cheap, page_of
+    from chargen.storage.atomic import write_text
 
     if is_cheap(run_dir):
-        with contextlib.suppress(UserError, ImportError):  # matplotlib is not installed, or the disk is full
+        with contextlib.suppress(UserError, ImportError, OSError):  # no matplotlib, or the disk is full
             from chargen.cli.inspect.subject import Subject
 
-            write_report(Subject.open(run_dir), run_dir / REPORT, console)
+            write_text(run_dir / REPORT, page_of(Subject.open(run_dir), console))
             console.print(f"report      {run_dir / REPORT}", soft_wrap=True)
             return
     console.print(f"  {program} report {shlex.quote(str(run_dir))}", soft_wrap=True)

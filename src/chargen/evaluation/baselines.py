@@ -36,6 +36,11 @@ class Baseline(NamedTuple):
     adaptive: bool
     nats_per_char: float
 
+    @property
+    def label(self) -> str:
+        """The name, and whether the baseline is adaptive or static."""
+        return f"{self.name}, {'adaptive' if self.adaptive else 'static'}"
+
 
 def score_baselines(
     training: np.ndarray,

@@ -6,11 +6,13 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from chargen.insight.drawing import COLORS, INK, PALE, log_scale, new_figure, save, style
+from chargen.storage.run_log import RunLog, clip_limit
 
 LABELS = {
     "en": {
@@ -90,6 +92,21 @@ def learning_curve(
     bits = axis.secondary_yaxis("right", functions=(lambda nats: nats / math.log(2), lambda bits: bits * math.log(2)))
     bits.set_ylabel(words["bits"])
     return figure
+
+
+def curve_of_log(
+    log: RunLog, config: Mapping[str, Any], title: str, *, per: str = "character", language: str = "en"
+) -> Figure:
+    """Draw the learning curve of a run from its measurements and its settings; the arguments are as above."""
+    return learning_curve(
+        title,
+        *map(log.points, ("train_nats_per_char", "validation_nats_per_char", "learning_rate")),
+        norm=log.points("gradient_norm", where="learning_rate"),
+        skipped=log.points("gradient_norm", where="skipped"),
+        limit=clip_limit(dict(config)),
+        per=per,
+        language=language,
+    )
 
 
 def draw_norm(axis: Axes, norm: Points, skipped: Points, limit: float | None, *, language: str = "en") -> None:

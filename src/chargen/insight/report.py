@@ -15,7 +15,7 @@ from chargen.evaluation.novelty import MIN_RUN_LENGTH, Novelty
 from chargen.evaluation.spelling import Spelling
 from chargen.insight.charts import Panel, gradient_chart, memory_chart
 from chargen.insight.drawing import COLORS, as_svg, log_scale, new_figure, style
-from chargen.insight.figures import learning_curve
+from chargen.insight.figures import curve_of_log
 from chargen.insight.memory import MemoryCurve
 from chargen.insight.page import heading, page, paragraph, preformatted, table
 from chargen.insight.unit_views import Units, units_html
@@ -179,13 +179,9 @@ def _mapping(value: Any) -> dict[str, Any]:
 
 def _curves(report: RunReport) -> list[str]:
     log = report.log
-    norm = log.points("gradient_norm", where="learning_rate")
     skipped = log.points("gradient_norm", where="skipped")
     limit = clip_limit(dict(report.config))
-    figure = learning_curve(
-        "", log.points("train_nats_per_char"), log.points("validation_nats_per_char"), log.points("learning_rate"),
-        norm=norm, skipped=skipped, limit=limit, per=report.per,
-    )  # fmt: skip
+    figure = curve_of_log(log, report.config, "", per=report.per)
     _, clipped = log.points("clip_fraction")
     _, rollbacks = log.points("rollbacks")
     words = [

@@ -6,8 +6,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from chargen.cli.console import ForceOption, RunArgument, as_utf8, escaped, is_stdout
-from chargen.cli.inspect.subject import Inspection, JsonOption, OutputOption, Subject, progress, readable, write_json
+from chargen.cli.console import ForceOption, RunArgument, as_utf8, escaped
+from chargen.cli.inspect.subject import (
+    Inspection,
+    JsonOption,
+    OutputOption,
+    Subject,
+    progress,
+    readable,
+    shade,
+    write_json,
+)
+from chargen.cli.pictures import write_page
 from chargen.errors import UserError
 
 if TYPE_CHECKING:
@@ -70,12 +80,7 @@ def like(
     write_json(json_file, {"phrase": phrase, "influence": rows[0][2].tolist(), "places": [
         {**place._asdict(), "before": "".join(one[1]), "behind": "".join(one[3])}
         for place, one in zip(places, shown[1:], strict=True)]})  # fmt: skip
-    from chargen.cli.console import text_output
-
-    with text_output(target) as write:
-        write(_page(subject, phrase, shown))
-    if not is_stdout(target):
-        print(target)
+    write_page(_page(subject, phrase, shown), target)
 
 
 def _page(subject: Subject, phrase: str, shown: list[tuple[str, list[str], np.ndarray, list[str]]]) -> str:
@@ -101,12 +106,7 @@ def _page(subject: Subject, phrase: str, shown: list[tuple[str, list[str], np.nd
 def _print_row(out: Console, label: str, characters: list[str], values: Any, rest: list[str]) -> None:
     from rich.text import Text
 
-    from chargen.insight.coloured_text import STEPS, steps
-
     line = Text(f"  {label:>6}  ")
-    for character, step in zip(characters, steps(values), strict=True):
-        fade = 1 - 0.85 * int(step) / STEPS
-        style = f"black on rgb(255,{90 + int(165 * fade)},{int(255 * fade)})" if step else ""
-        line.append(escaped("⏎" if character == "\n" else character), style=style)
+    shade(line, ("⏎" if character == "\n" else character for character in characters), values)
     line.append("│" + escaped("".join(rest).replace("\n", "⏎")))
     out.print(line)

@@ -5,20 +5,21 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from chargen.cli.console import at_home, console, is_stdout, require_new
+from chargen.cli.console import at_home, console, escaped, is_stdout, require_new
 from chargen.cli.pictures import require_matplotlib
 from chargen.errors import FileError, UserError
 
 if TYPE_CHECKING:
     import numpy as np
     from rich.console import Console
+    from rich.text import Text
 
     from chargen.corpus.encoded import Corpus
     from chargen.corpus.tokenizer import Tokenizer
@@ -198,6 +199,22 @@ def readable(ids: np.ndarray, tokenizer: Tokenizer) -> list[str]:
         else:
             shown.append("\ufffd")
     return shown[: len(ids)]
+
+
+def shade(line: Text, characters: Iterable[str], values: Sequence[float] | np.ndarray) -> None:
+    """Append characters to a line of a terminal, with a background that is the deeper, the larger their values.
+
+    Args:
+        line: where to append.
+        characters: as they are shown.
+        values: from 0 to 1, one for each.
+    """
+    from chargen.insight.coloured_text import STEPS, steps
+
+    for character, step in zip(characters, steps(values), strict=True):
+        fade = 1 - 0.85 * int(step) / STEPS
+        style = f"black on rgb(255,{90 + int(165 * fade)},{int(255 * fade)})" if step else ""
+        line.append(escaped(character), style=style)
 
 
 @contextlib.contextmanager

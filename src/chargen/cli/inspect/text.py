@@ -6,12 +6,22 @@ import math
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from chargen.cli.console import ErrorsOption, ForceOption, at_home, escaped, is_stdout
-from chargen.cli.inspect.subject import Inspection, JsonOption, OutputOption, Subject, progress, readable, write_json
+from chargen.cli.console import ErrorsOption, ForceOption, at_home, escaped
+from chargen.cli.inspect.subject import (
+    Inspection,
+    JsonOption,
+    OutputOption,
+    Subject,
+    progress,
+    readable,
+    shade,
+    write_json,
+)
+from chargen.cli.pictures import write_page
 from chargen.errors import UserError
 
 if TYPE_CHECKING:
@@ -118,12 +128,7 @@ def text(
         f"{name} under {subject.name}", characters[:MAX_SHOWN], scores,
         symbol=symbol, passages=passages, typos=typos, where=where, uniform=uniform, note=note,
     )  # fmt: skip
-    from chargen.cli.console import text_output
-
-    with text_output(target) as write:
-        write(page)
-    if not is_stdout(target):
-        print(target)
+    write_page(page, target)
 
 
 def _run_and_file(words: Sequence[Path]) -> tuple[Path | None, Path | None]:
@@ -186,12 +191,9 @@ def _print_coloured(out: Console, characters: Sequence[str], surprise: np.ndarra
     """
     from rich.text import Text
 
-    from chargen.insight.coloured_text import STEPS, shown, steps
+    from chargen.insight.coloured_text import shown
     from chargen.insight.surprise_page import DEEPEST
 
-    line: Any = Text()
-    for character, step in zip(characters, steps(surprise[: len(characters)] / DEEPEST), strict=True):
-        fade = 1 - 0.85 * int(step) / STEPS
-        style = f"black on rgb(255,{90 + int(165 * fade)},{int(255 * fade)})" if step else ""
-        line.append(escaped(shown(character)), style=style)
+    line = Text()
+    shade(line, map(shown, characters), surprise[: len(characters)] / DEEPEST)
     out.print(line)
