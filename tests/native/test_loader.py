@@ -204,7 +204,7 @@ def test_an_unknown_cell_number_is_an_error(number: int) -> None:
 @built
 def test_a_network_of_an_unknown_instruction_set_is_an_error() -> None:
     kernels = native.kernels()
-    network = native.Network(cell=0, L=1, H=1, V=1, instruction_set=3)
+    network = native.Network(cell=0, L=1, H=1, V=1, instruction_set=99)
     for status in (
         kernels.chargen_read(ctypes.byref(network), 0, 0, None, None, None, 0, 1),
         kernels.chargen_write(ctypes.byref(network), None, 0, 0, 1),

@@ -175,6 +175,12 @@ def instruction_sets(found: ctypes.CDLL) -> list[str]:
     return names.decode().split()
 
 
+def has_bf16() -> bool:
+    """Return whether the kernels are there and multiply in bf16 faster than in float32 on this processor."""
+    found = library()
+    return found is not None and bool(found.chargen_has_bf16())
+
+
 # ------------------------------------------------------------------------------- errors
 
 

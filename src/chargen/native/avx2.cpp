@@ -33,9 +33,9 @@ inline __m256i add_products_avx2(__m256i sum, const float* x, const int8_t* w) {
 
 static bool supported() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
 
-const Kernels avx2_kernels{"avx2",         supported,       saved_size, forward,      backward,
-                           linear_forward, linear_backward, head_size,  head_forward, head_backward,
-                           VECTOR_WIDTH,   PANEL,           read_text,  write_text};
+const Kernels avx2_kernels{"avx2",        supported,      false,           saved_size, forward,
+                           backward,      linear_forward, linear_backward, head_size,  head_forward,
+                           head_backward, VECTOR_WIDTH,   PANEL,           read_text,  write_text};
 
 #if defined(__clang__)
 #pragma clang attribute pop

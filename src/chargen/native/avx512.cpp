@@ -25,9 +25,9 @@ static bool supported() {
            __builtin_cpu_supports("avx512vnni");
 }
 
-const Kernels avx512_kernels{"avx512",       supported,       saved_size, forward,      backward,
-                             linear_forward, linear_backward, head_size,  head_forward, head_backward,
-                             VECTOR_WIDTH,   PANEL,           read_text,  write_text};
+const Kernels avx512_kernels{"avx512",      supported,      false,           saved_size, forward,
+                             backward,      linear_forward, linear_backward, head_size,  head_forward,
+                             head_backward, VECTOR_WIDTH,   PANEL,           read_text,  write_text};
 
 #if defined(__clang__)
 #pragma clang attribute pop

@@ -43,16 +43,17 @@ static float normalize(float* p, int64_t V, int64_t target, bool counts) {
     return counts ? logf(sum) - logit : 0;
 }
 
-static int head_forward(const Head& w) {
+template <class F>
+static int head_forward_in(const Head& w) {
     const LinearShape s{w.rows, w.H, w.V};
     for (int64_t r = 0; r < w.rows; ++r)
         if (w.targets[r] != w.ignored && uint64_t(w.targets[r]) >= uint64_t(w.V)) return BAD_ID;
-    Scratch packed(packed_forward_size(s));
-    if (!packed) return NO_MEMORY;
-    const int64_t stride = logits_stride(w.V);
+    const int64_t stride = logits_stride(w.V), size = s.NEAR * padded_factors<F>(w.H);
+    Scratch packed(packed_forward_size<F>(s)), near(w.num_threads * size);
+    if (!packed || !near) return NO_MEMORY;
     in_parallel(w.num_threads, [&](int64_t i) {
-        pack_forward(w.weight, w.bias, s, packed.get(), s.blocks(w.V) * i / w.num_threads,
-                     s.blocks(w.V) * (i + 1) / w.num_threads);
+        pack_forward<F>(w.weight, w.bias, s, packed.get(), s.blocks(w.V) * i / w.num_threads,
+                        s.blocks(w.V) * (i + 1) / w.num_threads);
     });
     in_parallel(w.num_threads, [&](int64_t i) {
         const int64_t from = w.rows * i / w.num_threads, to = w.rows * (i + 1) / w.num_threads;
@@ -63,7 +64,8 @@ static int head_forward(const Head& w) {
         const float* x = w.mask ? w.masked : w.outputs;
         for (int64_t begin = from; begin < to; begin += s.NEAR) {
             const int64_t rows = to - begin < s.NEAR ? to - begin : s.NEAR;
-            linear_rows(x + begin * w.H, rows, s, packed.get(), w.p + begin * stride, stride);
+            linear_rows(rows_of<F>(x + begin * w.H, w.H, rows, w.H, near.get() + i * size), rows, s, packed.get(),
+                        w.p + begin * stride, stride);
             for (int64_t r = begin; r < begin + rows; ++r)
                 w.nats[r] = normalize(w.p + r * stride, w.V, w.targets[r], w.targets[r] != w.ignored);
         }
@@ -71,17 +73,20 @@ static int head_forward(const Head& w) {
     return OK;
 }
 
-static int head_backward(const Head& w, const HeadGradients& g) {
+template <class F>
+static int head_backward_in(const Head& w, const HeadGradients& g) {
     const LinearShape s{w.rows, w.H, w.V};
     const int64_t stride = logits_stride(w.V), wide = s.blocks(w.H) * VECTOR_WIDTH;
-    Scratch packed(packed_backward_size(s)), near(w.num_threads * (s.NEAR * wide + s.PIECE * VECTOR_WIDTH));
+    const int64_t near_dx = s.NEAR * wide, near_dy = s.NEAR * padded_factors<F>(w.V);
+    const int64_t size = near_dx + near_dy > gradient_size<F>(s) ? near_dx + near_dy : gradient_size<F>(s);
+    Scratch packed(packed_backward_size<F>(s)), near(w.num_threads * size);
     if (!packed || !near) return NO_MEMORY;
-    const auto own = [&](int64_t i) { return near.get() + i * (s.NEAR * wide + s.PIECE * VECTOR_WIDTH); };
     in_parallel(w.num_threads, [&](int64_t i) {
-        pack_backward(w.weight, s, packed.get(), s.blocks(w.H) * i / w.num_threads,
-                      s.blocks(w.H) * (i + 1) / w.num_threads);
+        pack_backward<F>(w.weight, s, packed.get(), s.blocks(w.H) * i / w.num_threads,
+                         s.blocks(w.H) * (i + 1) / w.num_threads);
     });
     in_parallel(w.num_threads, [&](int64_t i) {
+        float *own = near.get() + i * size, *dx = own + near_dy;
         const int64_t from = w.rows * i / w.num_threads, to = w.rows * (i + 1) / w.num_threads;
         for (int64_t begin = from; begin < to; begin += s.NEAR) {
             const int64_t rows = to - begin < s.NEAR ? to - begin : s.NEAR;
@@ -92,20 +97,28 @@ static int head_backward(const Head& w, const HeadGradients& g) {
                 for (int64_t v = 0; v < s.blocks(w.V); ++v)
                     store(p + v * VECTOR_WIDTH, counts ? load(p + v * VECTOR_WIDTH) * g.nats : Vec{});
             }
-            linear_rows_back(w.p + begin * stride, stride, rows, s, packed.get(), own(i));
+            linear_rows_back(rows_of<F>(w.p + begin * stride, stride, rows, w.V, own), rows, s, packed.get(), dx);
             for (int64_t r = begin; r < begin + rows; ++r)
                 for (int64_t j = 0; j < w.H; j += VECTOR_WIDTH) {
-                    Vec d = load(own(i) + (r - begin) * wide + j);
+                    Vec d = load(dx + (r - begin) * wide + j);
                     if (w.mask) d *= load(w.mask + r % w.B * w.H + j, w.H - j);
                     store(g.outputs + r * w.H + j, d, w.H - j);
                 }
         }
     });
     in_parallel(w.num_threads, [&](int64_t i) {
-        weight_gradient(w.p, stride, w.mask ? w.masked : w.outputs, s, s.blocks(w.V) * i / w.num_threads,
-                        s.blocks(w.V) * (i + 1) / w.num_threads, own(i), g.weight, g.bias);
+        weight_gradient<F>(w.p, stride, w.mask ? w.masked : w.outputs, s, s.blocks(w.V) * i / w.num_threads,
+                           s.blocks(w.V) * (i + 1) / w.num_threads, near.get() + i * size, g.weight, g.bias);
     });
     return OK;
+}
+
+static int head_forward(const Head& w) {
+    return with_factor(w.bf16, [&](auto f) { return head_forward_in<decltype(f)>(w); });
+}
+
+static int head_backward(const Head& w, const HeadGradients& g) {
+    return with_factor(w.bf16, [&](auto f) { return head_backward_in<decltype(f)>(w, g); });
 }
 
 }  // namespace

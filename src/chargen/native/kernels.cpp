@@ -54,6 +54,7 @@ EXPORT int64_t chargen_cell_number(const char* name) {
 
 static const Kernels* const ALL[] = {
 #if defined(__x86_64__)
+    &avx512_bf16_kernels,
     &avx512_kernels,
     &avx2_kernels,
 #endif
@@ -89,6 +90,9 @@ EXPORT const char* chargen_instruction_sets() {
     }();
     return names.c_str();
 }
+
+// Return 1 if the instruction set in use has instructions for products in bf16, and 0 if it imitates them in float32.
+EXPORT int64_t chargen_has_bf16() { return in_use->has_bf16; }
 
 EXPORT void chargen_use_kernel_threads(int own) { use_kernel_threads(own != 0); }
 

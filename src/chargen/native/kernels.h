@@ -28,7 +28,7 @@
 
 // Increase this number whenever a struct below or the signature of an exported function changes. native/loader.py
 // holds the same number and refuses a library with another one.
-enum { ABI_VERSION = 3 };
+enum { ABI_VERSION = 4 };
 
 enum Status { OK = 0, NO_MEMORY = 1, BAD_ID = 2, BAD_CELL = 3, BAD_INSTRUCTION_SET = 4 };
 
@@ -43,6 +43,7 @@ struct Window {
     int64_t T, B, H;
     int64_t num_threads;
     int64_t keep;            // nonzero: keep what `backward` needs
+    int64_t bf16;            // nonzero: the products round their factors to bf16 and add in float32
     int64_t num_rows;        // rows of gates_x if ids is not null
     const int64_t* ids;      // (T, B) row numbers of gates_x; null: gates_x has T*B rows in order
     const float* gates_x;    // (num_rows or T*B, G*H)
@@ -69,6 +70,7 @@ struct Gradients {
 // y = x W^T + b.
 struct Linear {
     int64_t rows, K, M, num_threads;
+    int64_t bf16;         // as in Window
     const float* x;       // (rows, K)
     const float* weight;  // (M, K)
     const float* bias;    // (M,)
@@ -85,6 +87,7 @@ struct LinearGradients {
 // The output layer over a window, with its cross-entropy. The T*B rows are time-major.
 struct Head {
     int64_t rows, B, H, V, num_threads;
+    int64_t bf16;            // as in Window
     int64_t ignored;         // the target value that marks a row without a loss
     const float* outputs;    // (rows, H), the outputs of the layer below
     const float* mask;       // (B, H), multiplies the outputs; null for no mask
@@ -143,6 +146,7 @@ struct Stream {
 struct Kernels {
     const char* name;
     bool (*supported)();  // whether this processor has the instruction set
+    bool has_bf16;        // whether products in bf16 are faster than those in float32
     int64_t (*saved_size)(int64_t cell, int64_t T, int64_t B, int64_t H, int64_t keep);
     int (*forward)(const Window&);
     int (*backward)(const Window&, const Gradients&);
@@ -157,4 +161,4 @@ struct Kernels {
     int (*write_text)(const Network&, const Stream* streams, int64_t N, int64_t n, int64_t num_threads);
 };
 
-extern const Kernels avx512_kernels, avx2_kernels, portable_kernels;
+extern const Kernels avx512_bf16_kernels, avx512_kernels, avx2_kernels, portable_kernels;

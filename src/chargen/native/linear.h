@@ -25,99 +25,107 @@ struct LinearShape {
 
 // Pack the panels of W^T, which are up to PANEL adjacent vectors of M over all of K, and behind them the bias. Pack
 // vectors from .. to - 1.
+template <class F>
 static void pack_forward(const float* weight, const float* bias, LinearShape s, float* packed, int64_t from,
                          int64_t to) {
-    float* packed_bias = packed + s.blocks(s.M) * s.K * VECTOR_WIDTH;
+    const int64_t K = num_factors<F>(s.K);
+    float* packed_bias = packed + s.blocks(s.M) * K * VECTOR_WIDTH;
     for (int64_t m = from; m < to; ++m) {
         const int64_t panel = m / PANEL * PANEL, C = s.width(s.M, panel), n = s.part(s.M, m);
-        float* out = packed + (panel * s.K + (m - panel)) * VECTOR_WIDTH;
+        F* out = reinterpret_cast<F*>(packed) + (panel * K + (m - panel)) * VECTOR_WIDTH;
         put_transposed(weight + m * VECTOR_WIDTH * s.K, n, s.K, out, C * VECTOR_WIDTH);
         store(packed_bias + m * VECTOR_WIDTH, bias ? load(bias + m * VECTOR_WIDTH, n) : Vec{});
     }
 }
 
 // Pack the panels of W, which are up to PANEL adjacent vectors of K over all of M. Pack vectors from .. to - 1.
+template <class F>
 static void pack_backward(const float* weight, LinearShape s, float* packed, int64_t from, int64_t to) {
     for (int64_t k = from; k < to; ++k) {
         const int64_t panel = k / PANEL * PANEL, C = s.width(s.K, panel);
-        float* out = packed + (panel * s.M + (k - panel)) * VECTOR_WIDTH;
-        for (int64_t m = 0; m < s.M; ++m)
-            store(out + m * C * VECTOR_WIDTH, load(weight + m * s.K + k * VECTOR_WIDTH, s.part(s.K, k)));
+        put_rows([&](int64_t m) { return weight + m * s.K + k * VECTOR_WIDTH; }, s.M, s.part(s.K, k),
+                 reinterpret_cast<F*>(packed) + (panel * num_factors<F>(s.M) + (k - panel)) * VECTOR_WIDTH,
+                 C * VECTOR_WIDTH);
     }
 }
 
-static int64_t packed_forward_size(LinearShape s) { return s.blocks(s.M) * (s.K + 1) * VECTOR_WIDTH; }
-static int64_t packed_backward_size(LinearShape s) { return s.blocks(s.K) * s.M * VECTOR_WIDTH; }
+// Sizes in floats; a factor takes as much memory as a float.
+template <class F>
+static int64_t packed_forward_size(LinearShape s) {
+    return s.blocks(s.M) * (num_factors<F>(s.K) + 1) * VECTOR_WIDTH;
+}
+template <class F>
+static int64_t packed_backward_size(LinearShape s) {
+    return s.blocks(s.K) * num_factors<F>(s.M) * VECTOR_WIDTH;
+}
 
 // y (rows, y_stride) = x W^T + b for up to NEAR rows. y_stride is at least the whole vectors of M.
-static void linear_rows(const float* x, int64_t rows, LinearShape s, const float* packed, float* y, int64_t y_stride) {
-    const float* bias = packed + s.blocks(s.M) * s.K * VECTOR_WIDTH;
+template <class F>
+static void linear_rows(Rows<F> x, int64_t rows, LinearShape s, const float* packed, float* y, int64_t y_stride) {
+    const int64_t K = num_factors<F>(s.K);
+    const F* panels = reinterpret_cast<const F*>(packed);
+    const float* bias = packed + s.blocks(s.M) * K * VECTOR_WIDTH;
     for (int64_t m = 0; m < s.blocks(s.M); m += PANEL)
-        product(x, rows, {s.K, VECTOR_WIDTH, 1, s.K}, packed + m * s.K * VECTOR_WIDTH, s.width(s.M, m),
+        product(x.start, rows, {x.stride, VECTOR_WIDTH, 1, K}, panels + m * K * VECTOR_WIDTH, s.width(s.M, m),
                 bias + m * VECTOR_WIDTH, y + m * VECTOR_WIDTH, y_stride);
 }
 
 // dx (rows, blocks(K) * VECTOR_WIDTH) = dy W for up to NEAR rows.
-static void linear_rows_back(const float* dy, int64_t dy_stride, int64_t rows, LinearShape s, const float* packed,
-                             float* dx) {
+template <class F>
+static void linear_rows_back(Rows<F> dy, int64_t rows, LinearShape s, const float* packed, float* dx) {
+    const int64_t M = num_factors<F>(s.M);
+    const F* panels = reinterpret_cast<const F*>(packed);
     for (int64_t k = 0; k < s.blocks(s.K); k += PANEL)
-        product(dy, rows, {dy_stride, VECTOR_WIDTH, 1, s.M}, packed + k * s.M * VECTOR_WIDTH, s.width(s.K, k), nullptr,
-                dx + k * VECTOR_WIDTH, s.blocks(s.K) * VECTOR_WIDTH);
+        product(dy.start, rows, {dy.stride, VECTOR_WIDTH, 1, M}, panels + k * M * VECTOR_WIDTH, s.width(s.K, k),
+                nullptr, dx + k * VECTOR_WIDTH, s.blocks(s.K) * VECTOR_WIDTH);
 }
 
-// Add to a tile of dW, of up to R rows and C vectors, the sum over `num` rows of d^T x. The rows of d are VECTOR_WIDTH
-// floats apart. If `first`, start from zero.
-template <int R, int C>
-static void add_outer(const float* d, const float* x, int64_t num, int64_t rows, int64_t columns, LinearShape s,
-                      bool first, float* grad) {
-    Vec sum[R][C] = {};
-    if (!first)
-        for (int r = 0; r < rows; ++r)
-            for (int c = 0; c < C; ++c) sum[r][c] = load(grad + r * s.K + c * VECTOR_WIDTH, columns - c * VECTOR_WIDTH);
-    if (!first)  // prefetch the tile to the right, which has left the cache since the previous piece
-        for (int r = 0; r < R; ++r)
-            for (int c = 0; c < C; ++c) __builtin_prefetch(grad + r * s.K + (C + c) * VECTOR_WIDTH, 1);
-    const auto add = [&](auto size) {
-        for (int64_t i = 0; i < num; ++i) {
-            Vec v[C];
-            for (int c = 0; c < C; ++c) v[c] = load(x + i * s.K + c * VECTOR_WIDTH, size.n - c * VECTOR_WIDTH);
-            for (int r = 0; r < R; ++r)
-                for (int c = 0; c < C; ++c) sum[r][c] += d[i * VECTOR_WIDTH + r] * v[c];
-        }
-    };
-    if (columns >= C * VECTOR_WIDTH)
-        add(Exactly<C * VECTOR_WIDTH>());
-    else
-        add(Part{columns});
-    for (int r = 0; r < rows; ++r)
-        for (int c = 0; c < C; ++c) store(grad + r * s.K + c * VECTOR_WIDTH, sum[r][c], columns - c * VECTOR_WIDTH);
+// Return `num` rows of x as the right operand of d^T x, whose inner dimension is the rows. Floats stay where they are;
+// pairs are written to `near`.
+template <class F>
+static Rows<F> columns_of(const float* x, int64_t num, LinearShape s, F* near) {
+    if constexpr (FactorOf<F>::numbers == 1) {
+        return {x, s.K};
+    } else {
+        const int64_t stride = s.blocks(s.K) * VECTOR_WIDTH;
+        for (int64_t k = 0; k < s.blocks(s.K); ++k)
+            put_rows([&](int64_t i) { return x + i * s.K + k * VECTOR_WIDTH; }, num, s.part(s.K, k),
+                     near + k * VECTOR_WIDTH, stride);
+        return {near, stride};
+    }
+}
+
+// The size of the scratch memory of `weight_gradient` in floats.
+template <class F>
+static int64_t gradient_size(LinearShape s) {
+    const int64_t rows = num_factors<F>(s.PIECE);
+    return rows * VECTOR_WIDTH * (1 + (FactorOf<F>::numbers == 1 ? 0 : s.blocks(s.K)));
 }
 
 // dW (M, K) = dy^T x and db (M,) = the sum of dy over rows, for vectors from .. to - 1 of M. `near` is scratch for
-// PIECE vectors.
+// `gradient_size` floats.
+template <class F>
 static void weight_gradient(const float* dy, int64_t dy_stride, const float* x, LinearShape s, int64_t from, int64_t to,
                             float* near, float* grad_weight, float* grad_bias) {
+    auto* near_d = reinterpret_cast<F*>(near);
     for (int64_t begin = 0; begin < s.rows; begin += s.PIECE) {
-        const int64_t num = s.rows - begin < s.PIECE ? s.rows - begin : s.PIECE;
+        const int64_t num = s.rows - begin < s.PIECE ? s.rows - begin : s.PIECE, factors = num_factors<F>(num);
+        const Rows<F> near_x = columns_of(x + begin * s.K, num, s, near_d + factors * VECTOR_WIDTH);
         for (int64_t m = from; m < to; ++m) {
             const int64_t n = s.part(s.M, m);
+            const auto row_of_dy = [&](int64_t i) { return dy + (begin + i) * dy_stride + m * VECTOR_WIDTH; };
             Vec sum = begin ? load(grad_bias + m * VECTOR_WIDTH, n) : Vec{};
-            for (int64_t i = 0; i < num; ++i) {
-                const Vec d = load(dy + (begin + i) * dy_stride + m * VECTOR_WIDTH, n);
-                store(near + i * VECTOR_WIDTH, d);
-                sum += d;
-            }
+            for (int64_t i = 0; i < num; ++i) sum += load(row_of_dy(i), n);
             store(grad_bias + m * VECTOR_WIDTH, sum, n);
-            for (int64_t row = 0; row < n; row += GRADIENT_ROWS)
-                for (int64_t k = 0; k < s.blocks(s.K); k += GRADIENT_PANEL) {
-                    const int64_t left = s.blocks(s.K) - k;
-                    with_vectors<GRADIENT_PANEL>(left < GRADIENT_PANEL ? left : GRADIENT_PANEL, [&](auto C) {
-                        add_outer<GRADIENT_ROWS, C.value>(
-                            near + row, x + begin * s.K + k * VECTOR_WIDTH, num,
-                            n - row < GRADIENT_ROWS ? n - row : GRADIENT_ROWS, s.K - k * VECTOR_WIDTH, s, begin == 0,
-                            grad_weight + (m * VECTOR_WIDTH + row) * s.K + k * VECTOR_WIDTH);
-                    });
-                }
+            put_rows(row_of_dy, num, n, near_d, VECTOR_WIDTH);
+            for_tiles(n, s.blocks(s.K), [&](auto C, int64_t row, int64_t k) {
+                with_tile<GRADIENT_ROWS, C.value>(grad_weight + (m * VECTOR_WIDTH + row) * s.K + k * VECTOR_WIDTH, s.K,
+                                                  n - row < GRADIENT_ROWS ? n - row : GRADIENT_ROWS,
+                                                  s.K - k * VECTOR_WIDTH, begin == 0, [&](auto& tile, auto columns) {
+                                                      add_outer(tile, near_d + row, near_x.start + k * VECTOR_WIDTH,
+                                                                near_x.stride, factors, columns);
+                                                  });
+            });
         }
     }
 }
@@ -131,51 +139,64 @@ static void copy_rows(const float* from, int64_t from_stride, float* to, int64_t
 // Return how many threads a product takes: one if it is too small to gain from more.
 static int64_t threads_for(const Linear& w) { return w.rows * w.K * w.M < int64_t(1) << 22 ? 1 : w.num_threads; }
 
-static int linear_forward(const Linear& w) {
+template <class F>
+static int linear_forward_in(const Linear& w) {
     const LinearShape s{w.rows, w.K, w.M};
-    const int64_t threads = threads_for(w);
-    const int64_t stride = s.blocks(w.M) * VECTOR_WIDTH;
-    Scratch packed(packed_forward_size(s)), near(stride == w.M ? 0 : threads * s.NEAR * stride);
+    const int64_t threads = threads_for(w), stride = s.blocks(w.M) * VECTOR_WIDTH;
+    const int64_t near_y = s.NEAR * (stride == w.M ? 0 : stride), near_x = s.NEAR * padded_factors<F>(w.K);
+    Scratch packed(packed_forward_size<F>(s)), near(threads * (near_y + near_x));
     if (!packed || !near) return NO_MEMORY;
     in_parallel(threads, [&](int64_t i) {
-        pack_forward(w.weight, w.bias, s, packed.get(), s.blocks(w.M) * i / threads, s.blocks(w.M) * (i + 1) / threads);
+        pack_forward<F>(w.weight, w.bias, s, packed.get(), s.blocks(w.M) * i / threads,
+                        s.blocks(w.M) * (i + 1) / threads);
     });
     in_parallel(threads, [&](int64_t i) {
+        float* own = near.get() + i * (near_y + near_x);
         const int64_t from = w.rows * i / threads, to = w.rows * (i + 1) / threads;
         for (int64_t begin = from; begin < to; begin += s.NEAR) {
             const int64_t rows = to - begin < s.NEAR ? to - begin : s.NEAR;
-            float* y = stride == w.M ? w.y + begin * w.M : near.get() + i * s.NEAR * stride;
-            linear_rows(w.x + begin * w.K, rows, s, packed.get(), y, stride);
+            float* y = stride == w.M ? w.y + begin * w.M : own + near_x;
+            linear_rows(rows_of<F>(w.x + begin * w.K, w.K, rows, w.K, own), rows, s, packed.get(), y, stride);
             if (stride != w.M) copy_rows(y, stride, w.y + begin * w.M, rows, w.M);
         }
     });
     return OK;
 }
 
-static int linear_backward(const Linear& w, const LinearGradients& g) {
+template <class F>
+static int linear_backward_in(const Linear& w, const LinearGradients& g) {
     const LinearShape s{w.rows, w.K, w.M};
-    const int64_t threads = threads_for(w);
-    const int64_t stride = s.blocks(w.K) * VECTOR_WIDTH;
-    Scratch packed(packed_backward_size(s)), near(threads * (s.NEAR * stride + s.PIECE * VECTOR_WIDTH));
+    const int64_t threads = threads_for(w), stride = s.blocks(w.K) * VECTOR_WIDTH;
+    const int64_t near_dx = s.NEAR * stride, near_dy = s.NEAR * padded_factors<F>(w.M);
+    const int64_t size = near_dx + near_dy > gradient_size<F>(s) ? near_dx + near_dy : gradient_size<F>(s);
+    Scratch packed(packed_backward_size<F>(s)), near(threads * size);
     if (!packed || !near) return NO_MEMORY;
-    const auto own = [&](int64_t i) { return near.get() + i * (s.NEAR * stride + s.PIECE * VECTOR_WIDTH); };
     in_parallel(threads, [&](int64_t i) {
-        pack_backward(w.weight, s, packed.get(), s.blocks(w.K) * i / threads, s.blocks(w.K) * (i + 1) / threads);
+        pack_backward<F>(w.weight, s, packed.get(), s.blocks(w.K) * i / threads, s.blocks(w.K) * (i + 1) / threads);
     });
     in_parallel(threads, [&](int64_t i) {
+        float* own = near.get() + i * size;
         const int64_t from = w.rows * i / threads, to = w.rows * (i + 1) / threads;
         for (int64_t begin = from; begin < to; begin += s.NEAR) {
             const int64_t rows = to - begin < s.NEAR ? to - begin : s.NEAR;
-            float* dx = stride == w.K ? g.x + begin * w.K : own(i);
-            linear_rows_back(g.y + begin * w.M, w.M, rows, s, packed.get(), dx);
+            float* dx = stride == w.K ? g.x + begin * w.K : own + near_dy;
+            linear_rows_back(rows_of<F>(g.y + begin * w.M, w.M, rows, w.M, own), rows, s, packed.get(), dx);
             if (stride != w.K) copy_rows(dx, stride, g.x + begin * w.K, rows, w.K);
         }
     });
     in_parallel(threads, [&](int64_t i) {
-        weight_gradient(g.y, w.M, w.x, s, s.blocks(w.M) * i / threads, s.blocks(w.M) * (i + 1) / threads, own(i),
-                        g.weight, g.bias);
+        weight_gradient<F>(g.y, w.M, w.x, s, s.blocks(w.M) * i / threads, s.blocks(w.M) * (i + 1) / threads,
+                           near.get() + i * size, g.weight, g.bias);
     });
     return OK;
+}
+
+static int linear_forward(const Linear& w) {
+    return with_factor(w.bf16, [&](auto f) { return linear_forward_in<decltype(f)>(w); });
+}
+
+static int linear_backward(const Linear& w, const LinearGradients& g) {
+    return with_factor(w.bf16, [&](auto f) { return linear_backward_in<decltype(f)>(w, g); });
 }
 
 }  // namespace

@@ -26,7 +26,7 @@ from chargen.native.structures import (
     Window,
 )
 
-ABI_VERSION = 3
+ABI_VERSION = 4
 """The same number as in kernels.h. It changes whenever a struct or the signature of a function changes."""
 
 FOLDER = Path(__file__).parent
@@ -43,6 +43,7 @@ _FUNCTIONS: Sequence[tuple[str, Any, list[Any]]] = (
     ("chargen_use", c_char_p, [c_char_p]),
     ("chargen_in_use", c_char_p, []),
     ("chargen_instruction_sets", c_char_p, []),
+    ("chargen_has_bf16", c_int64, []),
     ("chargen_use_kernel_threads", None, [c_int]),
     ("chargen_saved_size", c_int64, [c_int64] * 5),
     ("chargen_forward", c_int, [POINTER(Window)]),

@@ -7,6 +7,6 @@
 
 static bool supported() { return true; }
 
-const Kernels portable_kernels{"portable",     supported,       saved_size, forward,      backward,
-                               linear_forward, linear_backward, head_size,  head_forward, head_backward,
-                               VECTOR_WIDTH,   PANEL,           read_text,  write_text};
+const Kernels portable_kernels{"portable",    supported,      false,           saved_size, forward,
+                               backward,      linear_forward, linear_backward, head_size,  head_forward,
+                               head_backward, VECTOR_WIDTH,   PANEL,           read_text,  write_text};

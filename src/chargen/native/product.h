@@ -6,32 +6,31 @@
 // the other rows or on the number of threads.
 #pragma once
 
-#include "simd.h"
+#include "factors.h"
 
 namespace {
 
-// The layout of the left-hand matrix. Its inner dimension is num_gates * H, and each H is cut into ceil(H /
-// VECTOR_WIDTH) blocks that are `block_stride` floats apart. A row-major matrix with H columns is {H, VECTOR_WIDTH, 1,
-// H}.
+// The layout of the left-hand matrix, in factors. Its inner dimension is num_gates * K, and each K is cut into ceil(K /
+// VECTOR_WIDTH) blocks that are `block_stride` apart. A row-major matrix with K columns is {stride, VECTOR_WIDTH, 1, K}.
 struct Left {
-    int64_t row_stride, block_stride, num_gates, H;
+    int64_t row_stride, block_stride, num_gates, K;
 };
 
 // out[r][c] = start[c] + sum_k left[r][k] panel[k][c], for R rows and C vectors. A null `start` stands for zeros.
-template <int R, int C>
-static void tile(const float* a, Left left, const float* panel, const float* start, float* out, int64_t out_stride) {
+template <int R, int C, class F>
+static void tile(const F* a, Left left, const F* panel, const float* start, float* out, int64_t out_stride) {
     Vec sum[R][C];
     for (int r = 0; r < R; ++r)
         for (int c = 0; c < C; ++c) sum[r][c] = start ? load(start + c * VECTOR_WIDTH) : Vec{};
     for (int64_t gate = 0; gate < left.num_gates; ++gate)
-        for (int64_t k = 0; k < left.H; k += VECTOR_WIDTH, a += left.block_stride) {
-            const int64_t n = left.H - k < VECTOR_WIDTH ? left.H - k : VECTOR_WIDTH;
+        for (int64_t k = 0; k < left.K; k += VECTOR_WIDTH, a += left.block_stride) {
+            const int64_t n = left.K - k < VECTOR_WIDTH ? left.K - k : VECTOR_WIDTH;
             for (int64_t e = 0; e < n; ++e, panel += C * VECTOR_WIDTH) {
-                Vec w[C];
-                for (int c = 0; c < C; ++c) w[c] = load(panel + c * VECTOR_WIDTH);
+                FactorVec<F> w[C];
+                for (int c = 0; c < C; ++c) w[c] = load_factors(panel + c * VECTOR_WIDTH);
                 for (int r = 0; r < R; ++r) {
-                    const float x = a[r * left.row_stride + e];
-                    for (int c = 0; c < C; ++c) sum[r][c] += x * w[c];
+                    const F x = a[r * left.row_stride + e];
+                    for (int c = 0; c < C; ++c) sum[r][c] = add_product(sum[r][c], x, w[c]);
                 }
             }
         }
@@ -64,15 +63,16 @@ static void with_vectors(int64_t vectors, F f) {
 }
 
 // Compute `tile` for any number of rows and up to PANEL vectors. The tiles get equal numbers of rows.
-static void product(const float* a, int64_t rows, Left left, const float* panel, int64_t vectors, const float* start,
+template <class F>
+static void product(const F* a, int64_t rows, Left left, const F* panel, int64_t vectors, const float* start,
                     float* out, int64_t out_stride) {
     const int64_t tiles = (rows + ROWS - 1) / ROWS;
     for (int64_t t = 0; t < tiles; ++t) {
         const int64_t from = rows * t / tiles, to = rows * (t + 1) / tiles;
         with_rows(to - from, [&](auto R) {
             with_vectors(vectors, [&](auto C) {
-                tile<R.value, C.value>(a + from * left.row_stride, left, panel, start, out + from * out_stride,
-                                       out_stride);
+                tile<R.value, C.value, F>(a + from * left.row_stride, left, panel, start, out + from * out_stride,
+                                          out_stride);
             });
         });
     }
@@ -98,16 +98,67 @@ static inline void transpose(Vec* v) {
     }
 }
 
-// Write the transpose of n rows of K numbers, n <= VECTOR_WIDTH: column k goes to out + k * stride, padded with zeros
-// to a whole vector.
-static void put_transposed(const float* rows, int64_t n, int64_t K, float* out, int64_t stride) {
+// Write the transpose of n rows of K numbers, n <= VECTOR_WIDTH, as vectors of factors: factor k goes to out + k *
+// stride, padded with zeros to a whole vector.
+template <class F>
+static void put_transposed(const float* rows, int64_t n, int64_t K, F* out, int64_t stride) {
     for (int64_t k = 0; k < K; k += VECTOR_WIDTH) {
         const int64_t columns = K - k < VECTOR_WIDTH ? K - k : VECTOR_WIDTH;
         Vec square[VECTOR_WIDTH] = {};
         for (int64_t e = 0; e < n; ++e) square[e] = load(rows + e * K + k, columns);
         transpose(square);
-        for (int64_t i = 0; i < columns; ++i) store(out + (k + i) * stride, square[i]);
+        put_rows<F>([&](int64_t i) { return reinterpret_cast<const float*>(&square[i]); }, columns, VECTOR_WIDTH,
+                    out + num_factors<F>(k) * stride, stride);
     }
+}
+
+// ------------------------------------------------------------------------------- gradients of weights
+
+// Add to a tile of R rows and C vectors the sum over `num` factors of d^T x, where the inner dimension is the rows of d
+// and x. Those of d are VECTOR_WIDTH apart. `columns` is the number of valid floats in a row of the tile; if x is less
+// than C vectors wide, its rows have `columns` valid elements too.
+template <int R, int C, class F, class Size>
+static inline void add_outer(Vec (&sum)[R][C], const F* d, const F* x, int64_t x_stride, int64_t num, Size columns) {
+    for (int64_t i = 0; i < num; ++i, d += VECTOR_WIDTH, x += x_stride) {
+        FactorVec<F> v[C];
+        for (int c = 0; c < C; ++c)
+            if constexpr (FactorOf<F>::numbers == 1)
+                v[c] = load(x + c * VECTOR_WIDTH, columns.n - c * VECTOR_WIDTH);
+            else
+                v[c] = load_factors(x + c * VECTOR_WIDTH);
+        for (int r = 0; r < R; ++r)
+            for (int c = 0; c < C; ++c) sum[r][c] = add_product(sum[r][c], d[r], v[c]);
+    }
+}
+
+// Call add(sum, size) between loading a tile of a gradient and storing it; `size` is the number of valid columns. The
+// tile has `rows` <= R rows and `columns` valid floats in each, `stride` floats apart. If `first`, start from zero.
+template <int R, int C, class Add>
+static inline void with_tile(float* grad, int64_t stride, int64_t rows, int64_t columns, bool first, Add add) {
+    Vec sum[R][C] = {};
+    if (!first) {
+        for (int r = 0; r < rows; ++r)
+            for (int c = 0; c < C; ++c)
+                sum[r][c] = load(grad + r * stride + c * VECTOR_WIDTH, columns - c * VECTOR_WIDTH);
+        for (int r = 0; r < R;
+             ++r)  // prefetch the tile to the right, which has left the cache since the previous piece
+            for (int c = 0; c < C; ++c) __builtin_prefetch(grad + r * stride + (C + c) * VECTOR_WIDTH, 1);
+    }
+    if (columns >= C * VECTOR_WIDTH)
+        add(sum, Exactly<C * VECTOR_WIDTH>());
+    else
+        add(sum, Part{columns});
+    for (int r = 0; r < rows; ++r)
+        for (int c = 0; c < C; ++c) store(grad + r * stride + c * VECTOR_WIDTH, sum[r][c], columns - c * VECTOR_WIDTH);
+}
+
+// Call f(Count<vectors>(), row, column) for the tiles of a gradient of `rows` rows and `vectors` vectors.
+template <class F>
+static inline void for_tiles(int64_t rows, int64_t vectors, F f) {
+    for (int64_t row = 0; row < rows; row += GRADIENT_ROWS)
+        for (int64_t column = 0; column < vectors; column += GRADIENT_PANEL)
+            with_vectors<GRADIENT_PANEL>(vectors - column < GRADIENT_PANEL ? vectors - column : GRADIENT_PANEL,
+                                         [&](auto C) { f(C, row, column); });
 }
 
 }  // namespace

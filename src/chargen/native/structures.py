@@ -21,7 +21,7 @@ class Window(Structure):
     """One layer over one window: sizes, inputs, and memory for its results."""
 
     _fields_: ClassVar[Fields] = [
-        *_integers("cell", "T", "B", "H", "num_threads", "keep", "num_rows"),
+        *_integers("cell", "T", "B", "H", "num_threads", "keep", "bf16", "num_rows"),
         *_addresses("ids", "gates_x", "weight_hh", "bias_hh", "h0", "c0", "outputs", "cn", "saved"),
     ]
 
@@ -35,7 +35,10 @@ class Gradients(Structure):
 class Linear(Structure):
     """The product y = x W^T + b."""
 
-    _fields_: ClassVar[Fields] = [*_integers("rows", "K", "M", "num_threads"), *_addresses("x", "weight", "bias", "y")]
+    _fields_: ClassVar[Fields] = [
+        *_integers("rows", "K", "M", "num_threads", "bf16"),
+        *_addresses("x", "weight", "bias", "y"),
+    ]
 
 
 class LinearGradients(Structure):
@@ -48,7 +51,7 @@ class Head(Structure):
     """The output layer and its cross-entropy over a window."""
 
     _fields_: ClassVar[Fields] = [
-        *_integers("rows", "B", "H", "V", "num_threads", "ignored"),
+        *_integers("rows", "B", "H", "V", "num_threads", "bf16", "ignored"),
         *_addresses("outputs", "mask", "weight", "bias", "targets", "masked", "p", "nats"),
     ]
 

@@ -28,14 +28,21 @@ struct Shape {
 // Blocks are processed in groups of PANEL. The gates of a full group are PANEL * G vectors, which are G full panels.
 static int64_t blocks_in_group(const Shape& s, int64_t j) { return s.blocks() - j < PANEL ? s.blocks() - j : PANEL; }
 
-template <class Cell>
+// A window of one layer.
+//
+// F is the type of the factors of the products (factors.h). With bf16 pairs, the factors of h and of the gradients of
+// the gates are written besides the float32 numbers, for two ticks in turns.
+template <class Cell, class F>
 struct Unroll {
     Shape s;
     bool keep;  // whether `backward` will run; without it, memory for two ticks is enough
     const int64_t* ids;
     const float *gates_x, *weight, *h0, *c0;
     float *outputs, *saved;
+    F* factors;  // `factors_size` of them: two ticks of h, or of the gradients of the gates; unused for floats
+    using Factor = F;
     static constexpr int G = Cell::num_gates;
+    static constexpr bool has_pairs = FactorOf<F>::numbers == 2;
 
     // The kept vectors of tick t.
     float* kept(int64_t t) const { return saved + (keep ? t : 0) * s.tick(Cell::num_kept); }
@@ -49,6 +56,14 @@ struct Unroll {
     const float* row(int64_t t, int64_t b) const {
         const int64_t place = t * s.B + b;
         return gates_x + (ids ? ids[place] : place) * G * s.H;
+    }
+    // The factors of h before tick t on lane b, or those of the gradients of the gates of tick t; each gate is padded.
+    F* factors_of_h(int64_t t, int64_t b) const { return factors + ((t & 1) * s.B + b) * padded_factors<F>(s.H); }
+    F* factors_of_gates(int64_t t, int64_t b) const {
+        return factors + ((t & 1) * s.B + b) * G * padded_factors<F>(s.H);
+    }
+    static int64_t factors_size(Shape s, int64_t num_gates) {
+        return has_pairs ? 2 * s.B * num_gates * padded_factors<F>(s.H) : 0;
     }
     static int64_t saved_size(Shape s, bool keep) {
         return (keep ? s.T : 1) * s.tick(Cell::num_kept) + (Cell::has_c ? (keep ? s.T + 1 : 2) * s.tick(1) : 0);
@@ -64,7 +79,8 @@ struct Unroll {
                 const int64_t group = j / PANEL * PANEL, vectors = blocks_in_group(s, group) * G;
                 const int64_t place = (j - group) * G + g, panel = place / PANEL * PANEL;
                 const int64_t C = vectors - panel < PANEL ? vectors - panel : PANEL;
-                float* out = packed + (group * G + panel) * s.H * VECTOR_WIDTH + (place - panel) * VECTOR_WIDTH;
+                F* out = reinterpret_cast<F*>(packed) +
+                         ((group * G + panel) * num_factors<F>(s.H) + place - panel) * VECTOR_WIDTH;
                 const int64_t n = s.in_block(j);
                 put_transposed(weight + (g * s.H + j * VECTOR_WIDTH) * s.H, n, s.H, out, C * VECTOR_WIDTH);
                 store(bias + (group * G + place) * VECTOR_WIDTH, load(bias_hh + g * s.H + j * VECTOR_WIDTH, n));
@@ -78,14 +94,18 @@ struct Unroll {
                 for (int64_t b = from; b < to; ++b)
                     store(cells(0) + (j * s.B + b) * VECTOR_WIDTH,
                           load(c0 + b * s.H + j * VECTOR_WIDTH, s.in_block(j)));
-        const Left left{s.H, VECTOR_WIDTH, 1, s.H};
+        const int64_t K = num_factors<F>(s.H);
+        const F* panels = reinterpret_cast<const F*>(packed);
+        if constexpr (has_pairs)
+            for (int64_t b = from; b < to; ++b) put_row(h0 + b * s.H, s.H, factors_of_h(0, b));
         for (int64_t t = 0; t < s.T; ++t)
             for (int64_t group = 0; group < s.blocks(); group += PANEL) {
                 const int64_t vectors = blocks_in_group(s, group) * G;
                 prefetch(t, group, vectors / G, from, to);
                 for (int64_t p = 0; p < vectors; p += PANEL) {
                     const int64_t at = group * G + p;
-                    product(before(t) + from * s.H, to - from, left, packed + at * s.H * VECTOR_WIDTH,
+                    const Rows<F> h = before_as_factors(t, from);
+                    product(h.start, to - from, {h.stride, VECTOR_WIDTH, 1, K}, panels + at * K * VECTOR_WIDTH,
                             vectors - p < PANEL ? vectors - p : PANEL, bias + at * VECTOR_WIDTH,
                             sums + p * VECTOR_WIDTH, vectors * VECTOR_WIDTH);
                 }
@@ -101,6 +121,14 @@ struct Unroll {
                           s.in_block(j));
     }
 
+    // The state h before tick t on the lanes from `from` on, as the left operand of the product.
+    Rows<F> before_as_factors(int64_t t, int64_t from) const {
+        if constexpr (has_pairs)
+            return {factors_of_h(t, from), padded_factors<F>(s.H)};
+        else
+            return {before(t) + from * s.H, s.H};
+    }
+
     // Prefetch the kept vectors of a group while its product is computed.
     void prefetch(int64_t t, int64_t group, int64_t num_blocks, int64_t from, int64_t to) const {
         for (int i = 0; i < Cell::num_kept; ++i)
@@ -110,8 +138,8 @@ struct Unroll {
     }
 
     // Call f with the number of valid floats in block j, as a constant if the block is full.
-    template <class F>
-    void with_block(int64_t j, F f) const {
+    template <class Function>
+    void with_block(int64_t j, Function f) const {
         if (s.in_block(j) == VECTOR_WIDTH)
             f(Whole());
         else
@@ -135,6 +163,7 @@ struct Unroll {
             if (Cell::has_c) c = load(c_before + b * VECTOR_WIDTH);
             Cell::step(x, hidden, h, c, k);
             store(h_after + b * s.H, h, size.n);
+            if constexpr (has_pairs) store_pairs(factors_of_h(t + 1, b) + j * (VECTOR_WIDTH / 2), h);
             if (Cell::has_c) store(c_after + b * VECTOR_WIDTH, c);
             for (int i = 0; i < Cell::num_kept; ++i) store(keep_here + i * kept_stride + b * VECTOR_WIDTH, k[i]);
         }
@@ -144,11 +173,13 @@ struct Unroll {
 
     // Pack the panels of the product (gradient of the gates) U: up to PANEL adjacent vectors of H, over all rows of U.
     void pack_backward(float* packed, int64_t from_block, int64_t to_block) const {
+        const int64_t K = num_factors<F>(s.H);
         for (int64_t j = from_block; j < to_block; ++j) {
             const int64_t group = j / PANEL * PANEL, C = blocks_in_group(s, group);
-            float* out = packed + group * G * s.H * VECTOR_WIDTH + (j - group) * VECTOR_WIDTH;
-            for (int64_t k = 0; k < G * s.H; ++k)
-                store(out + k * C * VECTOR_WIDTH, load(weight + k * s.H + j * VECTOR_WIDTH, s.in_block(j)));
+            for (int64_t g = 0; g < G; ++g)
+                put_rows([&](int64_t k) { return weight + (g * s.H + k) * s.H + j * VECTOR_WIDTH; }, s.H, s.in_block(j),
+                         reinterpret_cast<F*>(packed) + (group * G * K + g * C * K + j - group) * VECTOR_WIDTH,
+                         C * VECTOR_WIDTH);
         }
     }
 
@@ -163,14 +194,15 @@ struct Unroll {
                 store(dh + at, grad_hn ? load(grad_hn + there, s.in_block(j)) : Vec{});
                 store(dc + at, grad_cn ? load(grad_cn + there, s.in_block(j)) : Vec{});
             }
-        const Left left{VECTOR_WIDTH, s.B * VECTOR_WIDTH, G, s.H};
+        const int64_t K = num_factors<F>(s.H);
+        const F* panels = reinterpret_cast<const F*>(packed);
         for (int64_t t = s.T - 1; t >= -1; --t)
             for (int64_t group = 0; group < s.blocks(); group += PANEL) {
                 const int64_t vectors = blocks_in_group(s, group);
                 if (t >= 0) prefetch(t, group, vectors, from, to);
                 if (t < s.T - 1)  // the gradient from tick t + 1 through the recurrent weights
-                    product(kept(t + 1) + (Cell::hidden * s.blocks() * s.B + from) * VECTOR_WIDTH, lanes, left,
-                            packed + group * G * s.H * VECTOR_WIDTH, vectors, nullptr, sums, vectors * VECTOR_WIDTH);
+                    product(gates_as_factors(t + 1, from), lanes, layout_of_gates(K),
+                            panels + group * G * K * VECTOR_WIDTH, vectors, nullptr, sums, vectors * VECTOR_WIDTH);
                 for (int64_t j = group; j < group + vectors; ++j)
                     with_block(j, [&](auto size) {
                         const float* recurrent = t < s.T - 1 ? sums + (j - group) * VECTOR_WIDTH : nullptr;
@@ -183,6 +215,20 @@ struct Unroll {
                                         grad_c0);
                     });
             }
+    }
+
+    // The gradients of the gates of tick t on the lanes from `from` on, and their layout, as the left operand.
+    const F* gates_as_factors(int64_t t, int64_t from) const {
+        if constexpr (has_pairs)
+            return factors_of_gates(t, from);
+        else
+            return kept(t) + (Cell::hidden * s.blocks() * s.B + from) * VECTOR_WIDTH;
+    }
+    Left layout_of_gates(int64_t K) const {
+        if constexpr (has_pairs)
+            return {G * padded_factors<F>(s.H), VECTOR_WIDTH, G, K};
+        else
+            return {VECTOR_WIDTH, s.B * VECTOR_WIDTH, G, K};
     }
 
     // Apply the cell's derivative to block j of each lane at tick t. `recurrent` is the gradient through the recurrent
@@ -203,6 +249,10 @@ struct Unroll {
             Cell::step_backward(k, load(before(t) + there, size.n), load(outputs + now, size.n), c_before, c, grad,
                                 grad_c);
             for (int i = 0; i < Cell::num_kept; ++i) store(kept(t) + i * kept_stride + at, k[i]);
+            if constexpr (has_pairs)
+                for (int g = 0; g < G; ++g)
+                    store_pairs(factors_of_gates(t, b) + g * padded_factors<F>(s.H) + j * (VECTOR_WIDTH / 2),
+                                k[Cell::hidden + g]);
             store(dh, grad);
             if (Cell::has_c) store(dc, grad_c);
         }
@@ -220,23 +270,46 @@ struct Unroll {
 
     // ---------------------------------------------------------------------------- gradients of the weights
 
+    // The ticks of a piece of the gradients, which fits into the cache.
+    int64_t ticks_in_piece() const { return s.B < 256 ? 256 / s.B : 1; }
+
+    // The size of the scratch memory of `gradients` in floats.
+    int64_t gradients_size() const {
+        return has_pairs ? num_factors<F>(ticks_in_piece() * s.B) * (s.blocks() + 1) * VECTOR_WIDTH : 0;
+    }
+
     // Compute the gradients of U, of its bias and of gates_x for items from .. to - 1. An item is one block of one
-    // gate; there are G * blocks of them. With ids, the gradient of gates_x is summed into the rows of the table. Ticks
-    // are processed in pieces that fit into the cache.
-    void gradients(int64_t from, int64_t to, int64_t num_rows, float* rows, float* grad_weight, float* grad_bias,
-                   float* grad_x) const {
-        const int64_t ticks = s.B < 256 ? 256 / s.B : 1;
+    // gate; there are G * blocks of them. With ids, the gradient of gates_x is summed into the rows of the table.
+    // `near` is scratch for `gradients_size` floats.
+    void gradients(int64_t from, int64_t to, int64_t num_rows, float* rows, float* near, float* grad_weight,
+                   float* grad_bias, float* grad_x) const {
         memset(rows, 0, sizeof(float) * (to - from) * (ids ? num_rows : 0) * VECTOR_WIDTH);
-        for (int64_t begin = 0; begin < s.T; begin += ticks) {
-            const int64_t end = begin + ticks < s.T ? begin + ticks : s.T;
+        for (int64_t begin = 0; begin < s.T; begin += ticks_in_piece()) {
+            const int64_t end = begin + ticks_in_piece() < s.T ? begin + ticks_in_piece() : s.T;
+            const auto near_h = reinterpret_cast<F*>(near),
+                       near_d = near_h + gradients_size() / (s.blocks() + 1) * s.blocks();
+            if constexpr (has_pairs) put_states(begin, end, near_h);
             for (int64_t item = from; item < to; ++item) {
                 const int64_t g = item / s.blocks(), j = item % s.blocks();
                 sum_inputs(begin, end, g, j, rows + (item - from) * num_rows * VECTOR_WIDTH, grad_bias, grad_x);
-                for (int64_t row = 0; row < s.in_block(j); row += GRADIENT_ROWS)
-                    for (int64_t column = 0; column < s.blocks(); column += GRADIENT_PANEL)
-                        with_vectors<GRADIENT_PANEL>(
-                            s.blocks() - column < GRADIENT_PANEL ? s.blocks() - column : GRADIENT_PANEL,
-                            [&](auto C) { outer<C.value>(begin, end, g, j, row, column, grad_weight); });
+                if constexpr (has_pairs)
+                    put_rows([&](int64_t i) { return gates(begin + i / s.B, g, j) + i % s.B * VECTOR_WIDTH; },
+                             (end - begin) * s.B, VECTOR_WIDTH, near_d, VECTOR_WIDTH);
+                for_tiles(s.in_block(j), s.blocks(), [&](auto C, int64_t row, int64_t column) {
+                    const int64_t rows_left = s.in_block(j) - row;
+                    with_tile<GRADIENT_ROWS, C.value>(
+                        grad_weight + (g * s.H + j * VECTOR_WIDTH + row) * s.H + column * VECTOR_WIDTH, s.H,
+                        rows_left < GRADIENT_ROWS ? rows_left : GRADIENT_ROWS, s.H - column * VECTOR_WIDTH, begin == 0,
+                        [&](auto& tile, auto columns) {
+                            if constexpr (has_pairs)
+                                add_outer(tile, near_d + row, near_h + column * VECTOR_WIDTH, s.blocks() * VECTOR_WIDTH,
+                                          num_factors<F>((end - begin) * s.B), columns);
+                            else
+                                for (int64_t t = begin; t < end; ++t)
+                                    add_outer(tile, gates(t, g, j) + row, before(t) + column * VECTOR_WIDTH, s.H, s.B,
+                                              columns);
+                        });
+                });
             }
         }
         if (ids)
@@ -248,6 +321,18 @@ struct Unroll {
             }
     }
 
+    // The gradients of gate g on the hidden side, block j, at tick t: a vector for each lane.
+    const float* gates(int64_t t, int64_t g, int64_t j) const {
+        return kept(t) + ((Cell::hidden + g) * s.blocks() + j) * s.B * VECTOR_WIDTH;
+    }
+
+    // Write the states h before ticks begin .. end - 1 as factors, with the ticks and lanes as the inner dimension.
+    void put_states(int64_t begin, int64_t end, F* out) const {
+        for (int64_t j = 0; j < s.blocks(); ++j)
+            put_rows([&](int64_t i) { return before(begin + i / s.B) + i % s.B * s.H + j * VECTOR_WIDTH; },
+                     (end - begin) * s.B, s.in_block(j), out + j * VECTOR_WIDTH, s.blocks() * VECTOR_WIDTH);
+    }
+
     // Sum the gradients of ticks begin .. end - 1 of gate g, block j, into those of the bias and of gates_x.
     void sum_inputs(int64_t begin, int64_t end, int64_t g, int64_t j, float* rows, float* grad_bias,
                     float* grad_x) const {
@@ -255,7 +340,7 @@ struct Unroll {
         float* bias = grad_bias + g * s.H + j * VECTOR_WIDTH;
         Vec sum = begin ? load(bias, n) : Vec{};
         for (int64_t t = begin; t < end; ++t) {
-            const float* hidden = kept(t) + ((Cell::hidden + g) * s.blocks() + j) * s.B * VECTOR_WIDTH;
+            const float* hidden = gates(t, g, j);
             const float* input = kept(t) + (Cell::input(g) * s.blocks() + j) * s.B * VECTOR_WIDTH;
             for (int64_t b = 0; b < s.B; ++b) {
                 sum += load(hidden + b * VECTOR_WIDTH);
@@ -269,41 +354,6 @@ struct Unroll {
             }
         }
         store(bias, sum, n);
-    }
-
-    // Add ticks begin .. end - 1 to a tile of the gradient of U: GRADIENT_ROWS rows and C vectors of the sum over ticks
-    // and lanes of (gradient of the gates) (h before the tick)^T.
-    template <int C>
-    void outer(int64_t begin, int64_t end, int64_t g, int64_t j, int64_t row, int64_t column,
-               float* grad_weight) const {
-        constexpr int R = GRADIENT_ROWS;
-        const int64_t rows = s.in_block(j) - row < R ? s.in_block(j) - row : R, n = s.H - column * VECTOR_WIDTH;
-        float* out = grad_weight + (g * s.H + j * VECTOR_WIDTH + row) * s.H + column * VECTOR_WIDTH;
-        Vec sum[R][C] = {};
-        if (begin)
-            for (int r = 0; r < rows; ++r)
-                for (int c = 0; c < C; ++c) sum[r][c] = load(out + r * s.H + c * VECTOR_WIDTH, n - c * VECTOR_WIDTH);
-        if (begin)  // prefetch the tile to the right, which has left the cache since the previous piece
-            for (int r = 0; r < R; ++r)
-                for (int c = 0; c < C; ++c) __builtin_prefetch(out + r * s.H + (C + c) * VECTOR_WIDTH, 1);
-        const auto add = [&](auto size) {
-            for (int64_t t = begin; t < end; ++t) {
-                const float* d = kept(t) + ((Cell::hidden + g) * s.blocks() + j) * s.B * VECTOR_WIDTH + row;
-                const float* h = before(t) + column * VECTOR_WIDTH;
-                for (int64_t b = 0; b < s.B; ++b, d += VECTOR_WIDTH, h += s.H) {
-                    Vec w[C];
-                    for (int c = 0; c < C; ++c) w[c] = load(h + c * VECTOR_WIDTH, size.n - c * VECTOR_WIDTH);
-                    for (int r = 0; r < R; ++r)
-                        for (int c = 0; c < C; ++c) sum[r][c] += d[r] * w[c];
-                }
-            }
-        };
-        if (n >= C * VECTOR_WIDTH)
-            add(Exactly<C * VECTOR_WIDTH>());
-        else
-            add(Part{n});
-        for (int r = 0; r < rows; ++r)
-            for (int c = 0; c < C; ++c) store(out + r * s.H + c * VECTOR_WIDTH, sum[r][c], n - c * VECTOR_WIDTH);
     }
 };
 

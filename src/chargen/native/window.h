@@ -7,12 +7,22 @@ namespace {
 
 // Return the size of Window.saved in floats; -1 for an unknown cell.
 static int64_t saved_size(int64_t cell, int64_t T, int64_t B, int64_t H, int64_t keep) {
-    return with_cell(cell, int64_t{-1}, [&](auto c) { return Unroll<decltype(c)>::saved_size({T, B, H}, keep); });
+    return with_cell(cell, int64_t{-1},
+                     [&](auto c) { return Unroll<decltype(c), float>::saved_size({T, B, H}, keep); });
 }
 
-template <class Cell>
-static Unroll<Cell> unroll_of(const Window& w) {
-    return {{w.T, w.B, w.H}, w.keep != 0, w.ids, w.gates_x, w.weight_hh, w.h0, w.c0, w.outputs, w.saved};
+// Call f(unroll) with the window of its cell and of its factors.
+template <class Function>
+static int with_unroll(const Window& w, Function f) {
+    return with_cell(w.cell, int(BAD_CELL), [&](auto c) {
+        return with_factor(w.bf16, [&](auto factor) {
+            using Cell = decltype(c);
+            using F = decltype(factor);
+            const Shape shape{w.T, w.B, w.H};
+            return f(Unroll<Cell, F>{shape, w.keep != 0, w.ids, w.gates_x, w.weight_hh, w.h0, w.c0, w.outputs, w.saved,
+                                     nullptr});
+        });
+    });
 }
 
 // Return whether every id is a row of gates_x.
@@ -25,16 +35,18 @@ static bool ids_are_rows(const Window& w) {
 
 static int forward(const Window& w) {
     if (!ids_are_rows(w)) return BAD_ID;
-    return with_cell(w.cell, int(BAD_CELL), [&](auto c) {
-        using Cell = decltype(c);
-        const auto unroll = unroll_of<Cell>(w);
-        const int64_t vectors = unroll.s.blocks() * Cell::num_gates, group = PANEL * Cell::num_gates;
-        Scratch packed(vectors * (w.H + 1) * VECTOR_WIDTH), sums(w.B * group * VECTOR_WIDTH);
-        if (!packed || !sums) return int(NO_MEMORY);
-        float* bias = packed.get() + vectors * w.H * VECTOR_WIDTH;
+    return with_unroll(w, [&](auto unroll) {
+        constexpr int64_t G = decltype(unroll)::G, group = PANEL * G;
+        const int64_t blocks = unroll.s.blocks(),
+                      size_of_panels = blocks * G * num_factors<typename decltype(unroll)::Factor>(w.H) * VECTOR_WIDTH;
+        Scratch packed(size_of_panels + blocks * G * VECTOR_WIDTH), sums(w.B * group * VECTOR_WIDTH);
+        Scratch factors(unroll.factors_size(unroll.s, 1));
+        if (!packed || !sums || !factors) return int(NO_MEMORY);
+        unroll.factors = reinterpret_cast<decltype(unroll.factors)>(factors.get());
+        float* bias = packed.get() + size_of_panels;
         in_parallel(w.num_threads, [&](int64_t i) {
-            unroll.pack_forward(packed.get(), bias, w.bias_hh, unroll.s.blocks() * i / w.num_threads,
-                                unroll.s.blocks() * (i + 1) / w.num_threads);
+            unroll.pack_forward(packed.get(), bias, w.bias_hh, blocks * i / w.num_threads,
+                                blocks * (i + 1) / w.num_threads);
         });
         in_parallel(w.num_threads, [&](int64_t i) {
             const int64_t from = w.B * i / w.num_threads, to = w.B * (i + 1) / w.num_threads;
@@ -45,14 +57,16 @@ static int forward(const Window& w) {
 }
 
 static int backward(const Window& w, const Gradients& g) {
-    return with_cell(w.cell, int(BAD_CELL), [&](auto c) {
-        using Cell = decltype(c);
-        const auto unroll = unroll_of<Cell>(w);
-        const int64_t blocks = unroll.s.blocks(), items = blocks * Cell::num_gates;
+    return with_unroll(w, [&](auto unroll) {
+        constexpr int64_t G = decltype(unroll)::G;
+        const int64_t blocks = unroll.s.blocks(), items = blocks * G;
         const int64_t lane_size = (2 * blocks + PANEL) * VECTOR_WIDTH,
-                      item_size = w.ids ? w.num_rows * VECTOR_WIDTH : 0;
-        Scratch packed(items * w.H * VECTOR_WIDTH), work(w.B * lane_size), rows(items * item_size);
-        if (!packed || !work || !rows) return int(NO_MEMORY);
+                      item_size = w.ids ? w.num_rows * VECTOR_WIDTH : 0, near_size = unroll.gradients_size();
+        Scratch packed(items * num_factors<typename decltype(unroll)::Factor>(w.H) * VECTOR_WIDTH),
+            rows(items * item_size);
+        Scratch work(w.B * lane_size + unroll.factors_size(unroll.s, G)), near(w.num_threads * near_size);
+        if (!packed || !work || !rows || !near) return int(NO_MEMORY);
+        unroll.factors = reinterpret_cast<decltype(unroll.factors)>(work.get() + w.B * lane_size);
         in_parallel(w.num_threads, [&](int64_t i) {
             unroll.pack_backward(packed.get(), blocks * i / w.num_threads, blocks * (i + 1) / w.num_threads);
         });
@@ -62,7 +76,8 @@ static int backward(const Window& w, const Gradients& g) {
         });
         in_parallel(w.num_threads, [&](int64_t i) {
             const int64_t from = items * i / w.num_threads, to = items * (i + 1) / w.num_threads;
-            unroll.gradients(from, to, w.num_rows, rows.get() + from * item_size, g.weight_hh, g.bias_hh, g.gates_x);
+            unroll.gradients(from, to, w.num_rows, rows.get() + from * item_size, near.get() + i * near_size,
+                             g.weight_hh, g.bias_hh, g.gates_x);
         });
         return int(OK);
     });

@@ -1,6 +1,6 @@
 """Matrix products x W^T + b: a compiled kernel, and a fallback through oneDNN.
 
-`torch.nn.functional.linear` defines the result. The library behind it does not use the widest vector instructions of
+`nn.precision.linear_reference` defines the result. The library behind it does not use the widest vector instructions of
 every processor. The kernel behind `linear` does. Without the kernel, `prepack_linear` and `matmul_transposed` call
 oneDNN, which is part of PyTorch, directly.
 
@@ -20,6 +20,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from chargen import native
+from chargen.nn.precision import bf16_products, linear_reference, rounded, uses_bf16
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -35,11 +36,11 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     Returns:
         (..., M).
     """
-    return linear_native(x, weight, bias) if native.supports((x, weight, bias)) else F.linear(x, weight, bias)
+    return linear_native(x, weight, bias) if native.supports((x, weight, bias)) else linear_reference(x, weight, bias)
 
 
 def linear_native(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """Compute `linear` with the compiled kernel. The tensors must be float32 on the CPU and not empty."""
+    """Compute `linear_reference` with the compiled kernel. The tensors must be float32 on the CPU and not empty."""
     y: Tensor = _LinearNative.apply(x, weight, bias)  # type: ignore[no-untyped-call]
     return y
 
@@ -52,7 +53,7 @@ class _LinearNative(Function):
         x, weight, bias = x.contiguous(), weight.contiguous(), bias.contiguous()
         M, K = weight.shape
         y = x.new_empty(*x.shape[:-1], M)
-        sizes = (x.numel() // K, K, M, native.num_threads(torch.get_num_threads()))
+        sizes = (x.numel() // K, K, M, native.num_threads(torch.get_num_threads()), uses_bf16())
         ctx.linear = native.Linear(*sizes, *(part.data_ptr() for part in (x, weight, bias, y)))
         native.check(native.kernels().chargen_linear_forward(byref(ctx.linear)))
         ctx.save_for_backward(x, weight, bias)
@@ -74,6 +75,8 @@ class _LinearNative(Function):
 def prepack_linear(weight: Tensor, bias: Tensor | None, num_rows: int) -> Callable[[Tensor], Tensor]:
     """Prepare a matrix that many inputs are multiplied by. The product has no derivative.
 
+    Both factors are rounded where `uses_bf16`.
+
     Args:
         weight: (M, K).
         bias: (M,), or None for no bias.
@@ -82,6 +85,9 @@ def prepack_linear(weight: Tensor, bias: Tensor | None, num_rows: int) -> Callab
     Returns:
         A function from x (R, K) to x W^T + b, (R, M).
     """
+    if uses_bf16() and weight.device.type == "cpu":
+        factor = rounded(weight)
+        return lambda x: _linear_of_rounded(x, factor, bias)
     if _use_onednn(weight):
         prepacked = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), num_rows)
         return lambda x: torch.ops.mkldnn._linear_pointwise(x, prepacked, bias, "none", [], "")
@@ -89,7 +95,7 @@ def prepack_linear(weight: Tensor, bias: Tensor | None, num_rows: int) -> Callab
 
 
 def matmul_transposed(a: Tensor, b: Tensor) -> Tensor:
-    """Compute a b^T without a derivative.
+    """Compute a b^T without a derivative. Both factors are rounded where `uses_bf16`.
 
     Args:
         a: (R, K).
@@ -98,10 +104,18 @@ def matmul_transposed(a: Tensor, b: Tensor) -> Tensor:
     Returns:
         (R, M).
     """
+    if uses_bf16() and b.device.type == "cpu":
+        return _linear_of_rounded(a, rounded(b), None)
     if _use_onednn(b):
         result: Tensor = torch.ops.mkldnn._linear_pointwise(a, b, None, "none", [], "")
         return result
     return a @ b.t()
+
+
+def _linear_of_rounded(x: Tensor, factor: Tensor, bias: Tensor | None) -> Tensor:
+    """Round x, and multiply it by a matrix that is rounded already."""
+    with bf16_products(enabled=False):
+        return F.linear(rounded(x), factor, bias)
 
 
 def _use_onednn(weight: Tensor) -> bool:

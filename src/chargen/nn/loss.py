@@ -22,6 +22,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from chargen import native
+from chargen.nn.precision import linear_reference, uses_bf16
 
 IGNORE_INDEX = -100
 """The target at positions that have no next character. They add nothing to the loss."""
@@ -52,7 +53,7 @@ def cross_entropy_reference(
     Returns:
         A scalar in nats.
     """
-    logits = F.linear(outputs if mask is None else outputs * mask, weight, bias)  # (T, B, V)
+    logits = linear_reference(outputs if mask is None else outputs * mask, weight, bias)  # (T, B, V)
     return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORE_INDEX, reduction="sum")
 
 
@@ -86,7 +87,7 @@ class _CrossEntropyNative(Function):
         p = outputs.new_empty(native.kernels().chargen_head_size(T * B, V))
         nats = outputs.new_empty(T * B)
         arrays = (outputs, mask, weight, bias, targets, masked, p, nats)
-        sizes = (T * B, B, H, V, native.num_threads(torch.get_num_threads()), IGNORE_INDEX)
+        sizes = (T * B, B, H, V, native.num_threads(torch.get_num_threads()), uses_bf16(), IGNORE_INDEX)
         ctx.head = native.Head(*sizes, *(None if array is None else array.data_ptr() for array in arrays))
         native.check(native.kernels().chargen_head_forward(byref(ctx.head)))
         ctx.buffers = (masked, p, nats, targets)  # `ctx.head` holds only their addresses

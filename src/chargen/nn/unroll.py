@@ -39,6 +39,7 @@ from torch.nn import functional as F
 from chargen import native
 from chargen.nn.cells import CELLS, Cell, Saved, Slopes, State
 from chargen.nn.linear import matmul_transposed, prepack_linear
+from chargen.nn.precision import bf16_products, uses_bf16
 
 
 class TableLookup(NamedTuple):
@@ -141,7 +142,8 @@ def unroll_by_hand(
 ) -> tuple[Tensor, State]:
     """Run `cell` along a window with a derivative that is written by hand.
 
-    Arguments and results are those of `unroll_reference`. The results can be differentiated once.
+    Arguments and results are those of `unroll_reference`. The results can be differentiated once. Where
+    `precision.uses_bf16`, the products round their factors.
     """
     outputs, *final = _UnrollByHand.apply(cell, _rows(gates_x), weight_hh, bias_hh, *state)  # type: ignore[no-untyped-call]
     return outputs, tuple(final)
@@ -155,7 +157,7 @@ class _UnrollByHand(Function):
         ctx: Any, cell: Cell, gates_x: Tensor, weight_hh: Tensor, bias_hh: Tensor, *state: Tensor
     ) -> tuple[Tensor, ...]:
         trajectory, saved = run_cell(cell, gates_x, weight_hh, bias_hh, state)
-        ctx.cell = cell
+        ctx.cell, ctx.bf16 = cell, uses_bf16()
         ctx.num_states = len(trajectory)
         ctx.save_for_backward(weight_hh, *trajectory, *saved)
         # Return copies: the backward pass reads the trajectory, and the caller may modify the results.
@@ -164,6 +166,11 @@ class _UnrollByHand(Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_outputs: Tensor, *grad_final: Tensor) -> tuple[Tensor | None, ...]:
+        with bf16_products(ctx.bf16):
+            return _UnrollByHand.backward_through_time(ctx, grad_outputs, *grad_final)
+
+    @staticmethod
+    def backward_through_time(ctx: Any, grad_outputs: Tensor, *grad_final: Tensor) -> tuple[Tensor | None, ...]:
         cell: Cell = ctx.cell
         weight_hh, *rest = ctx.saved_tensors
         trajectory, saved = rest[: ctx.num_states], tuple(rest[ctx.num_states :])
@@ -275,7 +282,7 @@ def _run_kernel(
     saved = table.new_empty(size) if spare is None else _SPARE_BUFFERS.pop(spare)
     outputs, final = table.new_empty(T, B, H), [torch.empty_like(part) for part in state]
     window = native.Window(
-        number, T, B, H, native.num_threads(torch.get_num_threads()), for_backward, len(table),
+        number, T, B, H, native.num_threads(torch.get_num_threads()), for_backward, uses_bf16(), len(table),
         None if ids is None else ids.data_ptr(),
         table.data_ptr(), weight_hh.data_ptr(), bias_hh.data_ptr(), *_h_and_c([part.data_ptr() for part in state]),
         outputs.data_ptr(), _h_and_c([part.data_ptr() for part in final])[1], saved.data_ptr(),
