@@ -89,7 +89,7 @@ def _refused(instead: str, *unchanged: Any) -> TrainerSetting:
 
 TRAINER_SETTINGS: dict[str, TrainerSetting] = {
     # where and how to compute
-    "accelerator": _works("the processor: auto, cpu, gpu, cuda or mps", one_of("auto", "cpu", "gpu", "cuda", "mps")),
+    "accelerator": _works("the processor: auto, cpu, gpu or cuda", one_of("auto", "cpu", "gpu", "cuda")),
     "devices": _works(
         "1, or a list of one number such as [1] for the second GPU",
         Bound(_is_one_device, "1, or [1] for the second: chargen train runs on one device"),
@@ -97,7 +97,7 @@ TRAINER_SETTINGS: dict[str, TrainerSetting] = {
     "num_nodes": _refused("chargen train runs on one machine; leave it out", 1),
     "strategy": _refused("chargen train runs on one device; leave it out", "auto"),
     "precision": _works(
-        "32-true, bf16-mixed, 16-mixed, bf16-true or 64-true; the compiled CPU kernels compute mixed ones in float32",
+        "32-true, bf16-mixed, 16-mixed, bf16-true or 64-true; a CPU without bf16 computes mixed ones in float32",
         Bound(lambda value: not isinstance(value, (bool, float)) and value in _PRECISIONS,
               "32-true, bf16-mixed, 16-mixed, bf16-true or 64-true"),
         is_resumable=False,
@@ -188,6 +188,8 @@ def check_trainer(trainer: Mapping[str, Any]) -> None:
         setting = TRAINER_SETTINGS[key]
         if value is None:  # Lightning's default
             continue
+        if key == "accelerator" and value == "mps":
+            raise ConfigError(f"{name}=mps: chargen does not compute on Apple's GPU; write {name}=cpu")
         if key == "max_time":
             parse_duration(value)
         try:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from support.environment import Command
 from support.models import TEXT, TINY
 
@@ -99,21 +100,48 @@ def test_early_stopping_waits_for_a_validation(chargen: Command, text: Path, awa
     assert summary_of(away / "r")["updates"] == 6
 
 
-@pytest.mark.skipif(not native.library(), reason="needs the compiled kernels")
-def test_a_mixed_precision_that_the_kernels_do_not_have_is_said(chargen: Command, text: Path, away: Path) -> None:
-    """A resumed run keeps the precision that it has, and its name is the same in every spelling."""
-    settings = ["trainer.precision=bf16-mixed", "trainer.accelerator=cpu", "run_dir=r"]
-    code, out, _ = chargen("train", "t.txt", *TINY, *settings)
+NO_BF16 = "there is no instruction for products in bf16 here, so the run computes in float32"
+
+
+@pytest.mark.parametrize(
+    ("precision", "reason"),
+    [("bf16", NO_BF16), ("16", "a CPU has no fast float16, so the run computes in float32")],
+)
+def test_a_new_run_says_that_it_computes_in_float32(
+    precision: str, reason: str, chargen: Command, text: Path, away: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its settings say so too, and a resumed run keeps them and says nothing more."""
+    monkeypatch.setattr(native, "has_bf16", lambda: False)
+    given = [f"trainer.precision={precision}", "trainer.accelerator=cpu", "run_dir=r"]
+    code, out, _ = chargen("train", "t.txt", *TINY, *given)
     assert code == 0
-    assert out.count("trainer.precision=bf16-mixed: the compiled kernels of the CPU compute in float32") == 1
+    assert out.count(f"trainer.precision={precision}-mixed: {reason}\n") == 1
+    assert yaml.safe_load((away / "r" / "config.yaml").read_text())["trainer"]["precision"] == "32-true"
     code, _, err = chargen("train", "resume=r", "trainer.precision=64", "trainer.max_steps=9")
     assert code == 2
     assert err == (
-        "chargen: trainer.precision=64-true: a resumed run keeps this setting, trainer.precision=bf16-mixed; "
+        "chargen: trainer.precision=64-true: a resumed run keeps this setting, trainer.precision=32-true; "
         "leave it out\n"
     )
-    assert chargen("train", "resume=r", "trainer.precision=bf16", "trainer.max_steps=9")[0] == 0
+    code, out, _ = chargen("train", "resume=r", "trainer.max_steps=9")
+    assert code == 0
+    assert "trainer.precision" not in out
     assert summary_of(away / "r")["updates"] == 9
+
+
+def test_a_run_in_bf16_continues_in_bf16_on_every_processor(
+    chargen: Command, text: Path, away: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(native, "has_bf16", lambda: True)
+    given = ["trainer.precision=bf16-mixed", "trainer.accelerator=cpu", "run_dir=r"]
+    code, out, _ = chargen("train", "t.txt", *TINY, *given)
+    assert code == 0
+    assert "trainer.precision" not in out
+    monkeypatch.setattr(native, "has_bf16", lambda: False)
+    code, out, _ = chargen("train", "resume=r", "trainer.precision=bf16", "trainer.max_steps=9")
+    assert code == 0
+    assert out.count("trainer.precision=bf16-mixed: this processor has no instruction for products in bf16") == 1
+    assert Checkpoint.read(away / "r" / "last.ckpt").config.trainer["precision"] == "bf16-mixed"
 
 
 @pytest.mark.parametrize(

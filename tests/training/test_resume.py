@@ -53,6 +53,20 @@ def test_a_crashed_run_ends_with_the_same_bits(
         assert torch.equal(got[name], value), name
 
 
+def test_a_crashed_run_in_bf16_ends_with_the_same_bits(uninterrupted: dict[str, Path], tmp_path: Path) -> None:
+    """And with other bits than a run in float32."""
+    settings = {**VALIDATE, "precision": "bf16-mixed"}
+    whole, last = tmp_path / "whole.ckpt", tmp_path / "last.ckpt"
+    run(module_for("gru", TOTAL), tmp_path, CheckpointWriter(whole, every_updates=TOTAL), **settings)
+    with pytest.raises(ZeroDivisionError):
+        run(module_for("gru", TOTAL), tmp_path, CheckpointWriter(last, every_updates=4), Crash(7), **settings)
+    run(module_for("gru", TOTAL), tmp_path, CheckpointWriter(last, every_updates=TOTAL), resume=last, **settings)
+    got, want, single = everything(last), everything(whole), everything(uninterrupted["gru"])
+    assert all(torch.equal(got[name], value) for name, value in want.items())
+    assert all(value.dtype != torch.bfloat16 for value in want.values())
+    assert not all(torch.equal(single[name], value) for name, value in want.items())
+
+
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
 def test_a_crashed_run_of_sgd_ends_with_the_same_bits(momentum: float, tmp_path: Path) -> None:
     sgd = {"name": "sgd", "momentum": momentum, "learning_rate": 0.1}

@@ -15,6 +15,7 @@
 - `diagnostics`: gradients, updates and gates, by part of the model.
 - `outlook`: where a run is heading: a forecast, and the n-grams that it has passed.
 - `metrics`: write `metrics.csv`.
+- `hardware`: where a run computes, and in which precision.
 - `trainer`: build Lightning's Trainer.
 - `signals`: stop a run so that it can continue.
 - `attempt`: the module, the Trainer and the callbacks of one attempt at a run.

@@ -17,7 +17,6 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping, RichModelSummar
 from lightning.pytorch.loggers import Logger
 from rich.console import Console
 
-from chargen import native
 from chargen.config import TrainConfig
 from chargen.corpus.contexts import find_contexts
 from chargen.corpus.encoded import Corpus
@@ -189,12 +188,6 @@ class Attempt:
         """Whether a signal has ended the run before its last update."""
         total = self.module.schedule.total_updates
         return self.checkpoints.stop_signal is not None and (total is None or self.trainer.global_step < total)
-
-    @property
-    def computes_in_float32(self) -> bool:
-        """Whether the compiled kernels compute in float32, although the precision of the Trainer is a mixed one."""
-        is_mixed = str(self.trainer.precision).endswith("-mixed")
-        return is_mixed and isinstance(self.trainer.accelerator, CPUAccelerator) and native.library() is not None
 
     def fit(self, data: TextDataModule) -> None:
         """Train to the end, or until a signal.

@@ -209,7 +209,8 @@ class CharLanguageModel(LightningModule):
         """Score a window with the present weights, without dropout, in nats per character."""
         batch, states = window
         self.model.eval()
-        nats, _ = self._cross_entropy(batch, states)
+        with self.trainer.precision_plugin.forward_context():
+            nats, _ = self._cross_entropy(batch, states)
         self.model.train()
         return float(self._over_processes(nats * (self.trainer.world_size / batch.num_targets)))
 

@@ -23,6 +23,7 @@ from chargen.corpus.encodings import run_lengths
 from chargen.corpus.tokenizer import Tokenizer
 from chargen.durations import format_duration
 from chargen.errors import FileError, TextError, UserError
+from chargen.nn.precision import bf16_products
 from chargen.nn.speed import measure_speed
 from chargen.nn.threads import num_threads
 from chargen.planning.length import RunLength, RunPlan, clock_time, extended_time
@@ -33,6 +34,7 @@ from chargen.storage.model_file import ModelFile, digest_of
 from chargen.storage.run_folder import CONFIG, METRICS, MODEL, SAMPLES, SUMMARY, TOKENIZER
 from chargen.training.attempt import Attempt, RunContext, Start
 from chargen.training.best_model import estimate_of, model_file_of
+from chargen.training.hardware import BF16, accelerator_of, settle_precision
 from chargen.training.initialization import known_symbols
 from chargen.training.machine import MachineWatch
 from chargen.training.metrics import extra_logger
@@ -81,6 +83,7 @@ def train(
         if new_length:
             config = _with_extended_time(checkpoint, config, corpus, console)
     Lanes(corpus.train, config.batch_size, config.sequence_length)  # raises if the text is too short
+    config, about_precision = settle_precision(config, is_new=checkpoint is None)
     if checkpoint is None and initial is None:
         sized = replace(config.model, vocab_size=corpus.tokenizer.vocab_size)
         config = replace(config, model=replace(config.model, head_size=head_size(sized)))
@@ -119,10 +122,8 @@ def train(
         key, limit = config.train_limit
         part = f"{plan.characters_per_pass:,} of {len(corpus.train) - 1:,}"
         console.print(f"each pass reads {part} characters (trainer.{key}={limit})")
-    if attempt.computes_in_float32:
-        console.print(
-            f"trainer.precision={attempt.trainer.precision}: the compiled kernels of the CPU compute in float32"
-        )
+    if about_precision:
+        console.print(about_precision)
     if length.max_updates and checkpoint is None:
         console.print(f"{length.max_updates:,} updates are {plan.advice(length.max_updates)}")
     if checkpoint is not None and is_complete:
@@ -202,9 +203,10 @@ def _weight_dropout(config: TrainConfig, corpus: Corpus, console: Console) -> fl
     plan = RunPlan(config, len(corpus.train), corpus.tokenizer.vocab_size)
 
     def chars_per_second() -> float:
-        if config.trainer.get("accelerator") != "cpu" and torch.cuda.is_available():
+        if accelerator_of(config) != "cpu":
             return 0.0
-        return measure_speed(plan.model, config.batch_size, config.sequence_length)
+        with bf16_products(config.trainer.get("precision") == BF16):
+            return measure_speed(plan.model, config.batch_size, config.sequence_length)
 
     passes = plan.num_passes(chars_per_second)
     dropped = plan.weight_dropout(passes)

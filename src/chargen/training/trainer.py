@@ -24,6 +24,7 @@ from chargen.planning.length import RunLength
 from chargen.schema import MAX_COUNT
 from chargen.trainer_settings import TRAINER_SETTINGS
 from chargen.training.checkpoints import CheckpointFiles
+from chargen.training.hardware import accelerator_of
 from chargen.training.profile import profiler_of
 
 
@@ -45,6 +46,7 @@ def build_trainer(
         name: value for name, value in config.trainer.items()
         if name not in own and value is not None and not TRAINER_SETTINGS[name].is_refused
     }  # fmt: skip
+    settings["accelerator"] = accelerator_of(config)
     if "val_check_interval" not in settings and "check_val_every_n_epoch" not in settings:
         settings["val_check_interval"] = MAX_COUNT  # `Validations` says when
     interval = settings.setdefault("val_check_interval", 1.0)
