@@ -1,9 +1,12 @@
 """Time of the forward and backward pass of recurrent layers: chargen, `torch.nn` and autograd.
 
-The contenders have the same weights and compute the same gradients, which is checked before anything is timed:
+The contenders have the same weights and compute the same gradients, which is checked before anything is timed, for
+those in bf16 up to the rounding of their factors:
 
 - `chargen`: a table lookup for the input product of the first layer, then the compiled unroll.
+- `chargen bf16`: the same, with products of bf16 numbers, where the processor has an instruction for them.
 - `torch.nn`: `nn.Embedding`, then `nn.RNN`, `nn.LSTM` or `nn.GRU`.
+- `torch.nn bf16`: the same under `torch.autocast` with bf16, where torch can compute it.
 - `manual backward`: as `chargen`, with the unroll in plain PyTorch and its derivative written by hand. This is the
   fallback without compiled kernels.
 - `autograd`: as `chargen`, with a loop over ticks in plain PyTorch whose derivative is computed by autograd.
@@ -33,21 +36,30 @@ from measure import (
 )
 from torch import Tensor, nn
 
+from chargen import native
 from chargen.config import ModelConfig
 from chargen.nn.cells import CELLS
 from chargen.nn.linear import linear
 from chargen.nn.model import StackedRNN
+from chargen.nn.precision import bf16_products
 from chargen.nn.unroll import TableLookup, Unroll, unroll, unroll_by_hand, unroll_reference
 
 VOCAB_SIZE, EMBEDDING_SIZE, NUM_TICKS = 65, 64, 64
 TORCH_NN: dict[str, Any] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
-UNROLLS: dict[str, Unroll] = {"chargen": unroll, "manual backward": unroll_by_hand, "autograd": unroll_reference}
+BF16 = " bf16"
+UNROLLS: dict[str, Unroll] = {
+    "chargen": unroll, f"chargen{BF16}": unroll, "manual backward": unroll_by_hand, "autograd": unroll_reference,
+}  # fmt: skip
 """The function that runs the loop over time, by contender."""
 
 GRID = [(B, H) for B in (16, 32, 64) for H in (128, 256, 512)]
 QUICK_GRID = [(16, 256), (32, 128), (32, 512)]
+OURS = ("chargen", *([f"chargen{BF16}"] if native.has_bf16() else []))
+THEIRS = ("torch.nn", *([f"torch.nn{BF16}"] if torch.ops.mkldnn._is_mkldnn_bf16_supported() else []))
 GOALS_NN = {"rnn": 2.5, "lstm": 1.4, "gru": 2.0}
-GOAL_MINIMUM, GOAL_AUTOGRAD, GOAL_GEMM, GOAL_MULTILAYER = 1.1, 6.0, 0.75, 1.25
+GOALS_BF16 = {"rnn": 4.0, "lstm": 1.9, "gru": 5.0}
+GOALS_BETTER = {"rnn": 2.0, "lstm": 1.4, "gru": 3.0}
+GOAL_MINIMUM, GOAL_AUTOGRAD, GOAL_GEMM, GOAL_MULTILAYER = 1.1, 6.0, 0.75, 1.5
 GOAL_MANUAL_NN, GOAL_MANUAL_AUTOGRAD = 1.4, 2.0
 
 
@@ -99,14 +111,19 @@ def make_contenders(
     for module in layers.values():
         module.load_state_dict(weights)
 
-    def contender(module: Layers) -> Contender:
-        return lambda: module(ids).backward(grad)
+    def contender(name: str, module: Layers) -> Contender:
+        def run() -> None:
+            with bf16_products(name.endswith(BF16)):
+                outputs = module(ids)
+            outputs.backward(grad.to(outputs.dtype))
+
+        return run
 
     def clear_gradients() -> None:
         for module in layers.values():
             module.zero_grad(set_to_none=True)
 
-    return {name: contender(module) for name, module in layers.items()}, clear_gradients
+    return {name: contender(name, module) for name, module in layers.items()}, clear_gradients
 
 
 def require_equal(cell: str, hidden_size: int) -> None:
@@ -120,15 +137,19 @@ def require_equal(cell: str, hidden_size: int) -> None:
     reference = Layers(cell, hidden_size, 2, None)
     expected = reference(ids)
     expected.backward(grad)
-    for unroll_function in UNROLLS.values():
-        module = Layers(cell, hidden_size, 2, unroll_function)
+    for name in (*OURS, "manual backward", "autograd", *THEIRS):
+        module = Layers(cell, hidden_size, 2, UNROLLS.get(name))
         module.load_state_dict(reference.state_dict())
-        outputs = module(ids)
-        outputs.backward(grad)
-        torch.testing.assert_close(outputs, expected, rtol=1e-4, atol=1e-5)
+        with bf16_products(name.endswith(BF16)):
+            outputs = module(ids)
+        outputs.backward(grad.to(outputs.dtype))
+        # A factor in bf16 is off by up to 2^-9. A gradient is a sum over T*B ticks, so its rounding error is larger.
+        is_rounded = name.endswith(BF16)
+        torch.testing.assert_close(outputs.float(), expected, rtol=1e-4, atol=5e-2 if is_rounded else 1e-5)
         for parameter, expected_parameter in zip(module.parameters(), reference.parameters(), strict=True):
-            # A gradient is a sum over T*B ticks, so its rounding error is larger.
-            torch.testing.assert_close(parameter.grad, expected_parameter.grad, rtol=1e-3, atol=1e-3)
+            largest = float(expected_parameter.grad.abs().max())
+            tolerance = 0.05 * largest if is_rounded else 1e-3
+            torch.testing.assert_close(parameter.grad, expected_parameter.grad, rtol=1e-3, atol=tolerance)
 
 
 def num_operations(cell: str, num_lanes: int, hidden_size: int) -> float:
@@ -161,7 +182,7 @@ def measure(quick: bool) -> dict[str, Any]:
     for num_threads in (default, *one_thread):
         torch.set_num_threads(num_threads)
         before = peak_gemm_rates(num_threads, rounds)
-        names = ["chargen", "torch.nn"]
+        names = [*OURS, *THEIRS]
         if num_threads == default:
             names += ["manual backward", "autograd"]
         for cell in CELLS:
@@ -174,7 +195,7 @@ def measure(quick: bool) -> dict[str, Any]:
     torch.set_num_threads(default)
     multilayer = []
     for L, H in [(2, 256)] if quick else [(2, 256), (3, 256), (2, 512), (3, 512)]:
-        contenders, clear_gradients = make_contenders("lstm", 32, H, num_layers=L, names=["chargen", "torch.nn"])
+        contenders, clear_gradients = make_contenders("lstm", 32, H, num_layers=L, names=[*OURS, *THEIRS])
         seconds = time_interleaved(contenders, rounds, before_each=clear_gradients)
         multilayer.append({"layers": L, "lanes": 32, "hidden_size": H, "seconds": seconds})
     memory = {name: peak_megabytes(three_windows, name, "lstm", 64, 512) for name in ("chargen", "torch.nn")}
@@ -195,7 +216,9 @@ def table(result: dict[str, Any]) -> str:
     )
     parts = [
         f"Vocabulary {VOCAB_SIZE}, embedding {EMBEDDING_SIZE}, T {NUM_TICKS}. Best rates of float32 matrix products in "
-        f"this run, GFLOP/s: {rates}. A speedup above 1 means that chargen is faster. `manual backward` is chargen "
+        f"this run, GFLOP/s: {rates}. A speedup above 1 means that chargen is faster. Those over "
+        "the better one compare the faster of chargen in float32 and in bf16 with the faster of `torch.nn` in float32 "
+        "and under bf16 autocast. `manual backward` is chargen "
         "without kernels, in plain PyTorch with a derivative written by hand; `autograd` is the same loop with the "
         "derivative of autograd.",
         _summary(result),
@@ -204,11 +227,11 @@ def table(result: dict[str, Any]) -> str:
         points = [point for point in result["points"] if str(point["threads"]) == num_threads]
         parts += [f"One layer, threads: {num_threads}, times in milliseconds:", _points(points, limits)]
     rows = [
-        (f"{p['layers']} layers, B {p['lanes']}, H {p['hidden_size']}", *_milliseconds(p, "chargen", "torch.nn"),
-         format_ratio(speedup(p, "torch.nn")))
+        (f"{p['layers']} layers, B {p['lanes']}, H {p['hidden_size']}", *_milliseconds(p, *OURS, *THEIRS),
+         format_ratio(speedup(p, "torch.nn")), format_ratio(best_speedup(p)))
         for p in result["multilayer"]
     ]  # fmt: skip
-    headings = ("", "chargen, ms", "torch.nn, ms", "speedup over torch.nn")
+    headings = ("", *(f"{name}, ms" for name in (*OURS, *THEIRS)), "speedup over torch.nn", "over the better one")
     parts += ["Several layers, lstm:", markdown_table(headings, rows)]
     return "\n\n".join(parts)
 
@@ -216,6 +239,11 @@ def table(result: dict[str, Any]) -> str:
 def speedup(point: dict[str, Any], slow: str, fast: str = "chargen") -> float:
     """Return how many times faster one contender is than another."""
     return float(point["seconds"][slow] / point["seconds"][fast])
+
+
+def best_speedup(point: dict[str, Any]) -> float:
+    """Return how many times faster the best of chargen is than the best of torch.nn, in float32 or bf16."""
+    return float(min(point["seconds"][name] for name in THEIRS) / min(point["seconds"][name] for name in OURS))
 
 
 def _gflops(point: dict[str, Any]) -> float:
@@ -230,14 +258,21 @@ def _milliseconds(point: dict[str, Any], *names: str) -> list[str]:
 
 def _points(points: list[dict[str, Any]], limits: dict[str, float]) -> str:
     with_all = "autograd" in points[0]["seconds"]
-    names = ["chargen", "torch.nn", *(["manual backward", "autograd"] if with_all else [])]
-    headings = ["cell, B, H", *names, "speedup over torch.nn", *(["speedup over autograd"] if with_all else [])]
+    names = [*OURS, *THEIRS, *(["manual backward", "autograd"] if with_all else [])]
+    headings = [
+        "cell, B, H",
+        *names,
+        "speedup over torch.nn",
+        "over the better one",
+        *(["speedup over autograd"] if with_all else []),
+    ]
     headings += ["GFLOP/s", *(f"share of {library}" for library in limits)]
     rows = [
         [
             f"{p['cell']}, {p['lanes']}, {p['hidden_size']}",
             *_milliseconds(p, *names),
             format_ratio(speedup(p, "torch.nn")),
+            format_ratio(best_speedup(p)),
             *([format_ratio(speedup(p, "autograd"))] if with_all else []),
             f"{_gflops(p):.0f}",
             *(f"{_gflops(p) / limit:.0%}" for limit in limits.values()),
@@ -255,6 +290,15 @@ def _summary(result: dict[str, Any]) -> str:
     figures: list[tuple[str, float, list[float]]] = [
         (f"{cell}: speedup over torch.nn", goal, [speedup(p, "torch.nn") for p in by_cell[cell]])
         for cell, goal in GOALS_NN.items()
+    ]
+    if len(OURS) > 1:
+        figures += [
+            (f"{cell}: speedup of bf16 over torch.nn", goal, [speedup(p, "torch.nn", OURS[1]) for p in by_cell[cell]])
+            for cell, goal in GOALS_BF16.items()
+        ]
+    figures += [
+        (f"{cell}: speedup over the better one", goal, [best_speedup(p) for p in by_cell[cell]])
+        for cell, goal in GOALS_BETTER.items()
     ]
     manual_rnn = [speedup(p, "torch.nn", "manual backward") for p in complete if p["cell"] == "rnn"]
     manual_all = [speedup(p, "autograd", "manual backward") for p in complete]
