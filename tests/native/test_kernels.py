@@ -166,11 +166,12 @@ def test_repeated_runs_are_identical(name: str) -> None:
         assert all(map(torch.equal, outcome(unroll_native, cell, inputs, ids), first))
 
 
+@pytest.mark.parametrize("H", [50, 257], ids=["lanes", "units"])
 @pytest.mark.parametrize("num_threads", [1, 2, 5])
-def test_kernel_threads_change_nothing(num_threads: int) -> None:
-    """Also with more threads than lanes or processors, over many calls."""
+def test_kernel_threads_change_nothing(num_threads: int, H: int) -> None:
+    """They divide the lanes or the units; also with more threads than lanes or processors, over many calls."""
     cell = CELLS["gru"]
-    inputs, ids = problem(cell, 3, 50, 9, looked_up=True)
+    inputs, ids = problem(cell, 3, H, 9, looked_up=True)
     want = outcome(unroll_native, cell, inputs, ids)
     with native.kernel_threads(num_threads):
         assert native.num_threads(7) == num_threads

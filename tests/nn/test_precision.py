@@ -172,9 +172,10 @@ def test_the_float32_kernel_fails_the_comparison(name: str) -> None:
 
 
 @needs_kernels
+@pytest.mark.parametrize("B", [2, 17])  # threads divide the units of few lanes
 @pytest.mark.parametrize("name", NATIVE_CELLS)
-def test_the_number_of_threads_changes_no_bit(name: str, instruction_set: str) -> None:
-    inputs, ids, grads = unroll_problem(name, 17, 100, 33, looked_up=True)
+def test_the_number_of_threads_changes_no_bit(name: str, B: int, instruction_set: str) -> None:
+    inputs, ids, grads = unroll_problem(name, B, 300, 33, looked_up=True)
     before, results = torch.get_num_threads(), []
     for num_threads in (1, 2, 3):
         torch.set_num_threads(num_threads)

@@ -51,12 +51,11 @@ static int head_forward_in(const Head& w) {
     const int64_t stride = logits_stride(w.V), size = s.NEAR * padded_factors<F>(w.H);
     Scratch packed(packed_forward_size<F>(s)), near(w.num_threads * size);
     if (!packed || !near) return NO_MEMORY;
-    in_parallel(w.num_threads, [&](int64_t i) {
-        pack_forward<F>(w.weight, w.bias, s, packed.get(), s.blocks(w.V) * i / w.num_threads,
-                        s.blocks(w.V) * (i + 1) / w.num_threads);
-    });
-    in_parallel(w.num_threads, [&](int64_t i) {
-        const int64_t from = w.rows * i / w.num_threads, to = w.rows * (i + 1) / w.num_threads;
+    in_team(w.num_threads, [&](Team& team, int64_t i) {
+        const int64_t num = team.size();
+        pack_forward<F>(w.weight, w.bias, s, packed.get(), s.blocks(w.V) * i / num, s.blocks(w.V) * (i + 1) / num);
+        team.wait();
+        const int64_t from = w.rows * i / num, to = w.rows * (i + 1) / num;
         for (int64_t r = from; r < to && w.mask; ++r)
             for (int64_t j = 0; j < w.H; j += VECTOR_WIDTH)
                 store(w.masked + r * w.H + j,
@@ -78,16 +77,15 @@ static int head_backward_in(const Head& w, const HeadGradients& g) {
     const LinearShape s{w.rows, w.H, w.V};
     const int64_t stride = logits_stride(w.V), wide = s.blocks(w.H) * VECTOR_WIDTH;
     const int64_t near_dx = s.NEAR * wide, near_dy = s.NEAR * padded_factors<F>(w.V);
-    const int64_t size = near_dx + near_dy > gradient_size<F>(s) ? near_dx + near_dy : gradient_size<F>(s);
-    Scratch packed(packed_backward_size<F>(s)), near(w.num_threads * size);
-    if (!packed || !near) return NO_MEMORY;
-    in_parallel(w.num_threads, [&](int64_t i) {
-        pack_backward<F>(w.weight, s, packed.get(), s.blocks(w.H) * i / w.num_threads,
-                         s.blocks(w.H) * (i + 1) / w.num_threads);
-    });
-    in_parallel(w.num_threads, [&](int64_t i) {
+    const int64_t size = near_dx + near_dy + AnyGradient<F>::own_size();
+    Scratch packed(packed_backward_size<F>(s)), near(w.num_threads * size), shared(AnyGradient<F>::shared_size(w.H));
+    if (!packed || !near || !shared) return NO_MEMORY;
+    in_team(w.num_threads, [&](Team& team, int64_t i) {
+        const int64_t num = team.size();
+        pack_backward<F>(w.weight, s, packed.get(), s.blocks(w.H) * i / num, s.blocks(w.H) * (i + 1) / num);
+        team.wait();
         float *own = near.get() + i * size, *dx = own + near_dy;
-        const int64_t from = w.rows * i / w.num_threads, to = w.rows * (i + 1) / w.num_threads;
+        const int64_t from = w.rows * i / num, to = w.rows * (i + 1) / num;
         for (int64_t begin = from; begin < to; begin += s.NEAR) {
             const int64_t rows = to - begin < s.NEAR ? to - begin : s.NEAR;
             for (int64_t r = begin; r < begin + rows; ++r) {
@@ -105,10 +103,9 @@ static int head_backward_in(const Head& w, const HeadGradients& g) {
                     store(g.outputs + r * w.H + j, d, w.H - j);
                 }
         }
-    });
-    in_parallel(w.num_threads, [&](int64_t i) {
-        weight_gradient<F>(w.p, stride, w.mask ? w.masked : w.outputs, s, s.blocks(w.V) * i / w.num_threads,
-                           s.blocks(w.V) * (i + 1) / w.num_threads, near.get() + i * size, g.weight, g.bias);
+        team.wait();
+        weight_gradient<F>(w.p, stride, w.mask ? w.masked : w.outputs, s, team, i, shared.get(), dx + near_dx, g.weight,
+                           g.bias);
     });
     return OK;
 }

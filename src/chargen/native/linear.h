@@ -6,14 +6,13 @@
 // Dimensions: x is (rows, K), W is (M, K), y is (rows, M).
 #pragma once
 
-#include "product.h"
+#include "weight_gradient.h"
 
 namespace {
 
 struct LinearShape {
     int64_t rows, K, M;                        // x is (rows, K), W is (M, K)
     static constexpr int64_t NEAR = 4 * ROWS;  // rows of a product that fit into the first-level cache
-    static constexpr int64_t PIECE = 256;      // rows of a gradient that fit into the cache
 
     // The vectors that n floats need, the valid floats of one of them, and the vectors of the panel at one of them.
     static int64_t blocks(int64_t n) { return (n + VECTOR_WIDTH - 1) / VECTOR_WIDTH; }
@@ -80,54 +79,24 @@ static void linear_rows_back(Rows<F> dy, int64_t rows, LinearShape s, const floa
                 nullptr, dx + k * VECTOR_WIDTH, s.blocks(s.K) * VECTOR_WIDTH);
 }
 
-// Return `num` rows of x as the right operand of d^T x, whose inner dimension is the rows. Floats stay where they are;
-// pairs are written to `near`.
+// dW (M, K) = dy^T x and db (M,) = the sum of dy over rows, for the share of thread i. `shared` and `own` are scratch of
+// the team and of the thread (weight_gradient.h).
 template <class F>
-static Rows<F> columns_of(const float* x, int64_t num, LinearShape s, F* near) {
-    if constexpr (FactorOf<F>::numbers == 1) {
-        return {x, s.K};
-    } else {
-        const int64_t stride = s.blocks(s.K) * VECTOR_WIDTH;
-        for (int64_t k = 0; k < s.blocks(s.K); ++k)
-            put_rows([&](int64_t i) { return x + i * s.K + k * VECTOR_WIDTH; }, num, s.part(s.K, k),
-                     near + k * VECTOR_WIDTH, stride);
-        return {near, stride};
-    }
-}
-
-// The size of the scratch memory of `weight_gradient` in floats.
-template <class F>
-static int64_t gradient_size(LinearShape s) {
-    const int64_t rows = num_factors<F>(s.PIECE);
-    return rows * VECTOR_WIDTH * (1 + (FactorOf<F>::numbers == 1 ? 0 : s.blocks(s.K)));
-}
-
-// dW (M, K) = dy^T x and db (M,) = the sum of dy over rows, for vectors from .. to - 1 of M. `near` is scratch for
-// `gradient_size` floats.
-template <class F>
-static void weight_gradient(const float* dy, int64_t dy_stride, const float* x, LinearShape s, int64_t from, int64_t to,
-                            float* near, float* grad_weight, float* grad_bias) {
-    auto* near_d = reinterpret_cast<F*>(near);
-    for (int64_t begin = 0; begin < s.rows; begin += s.PIECE) {
-        const int64_t num = s.rows - begin < s.PIECE ? s.rows - begin : s.PIECE, factors = num_factors<F>(num);
-        const Rows<F> near_x = columns_of(x + begin * s.K, num, s, near_d + factors * VECTOR_WIDTH);
-        for (int64_t m = from; m < to; ++m) {
-            const int64_t n = s.part(s.M, m);
-            const auto row_of_dy = [&](int64_t i) { return dy + (begin + i) * dy_stride + m * VECTOR_WIDTH; };
-            Vec sum = begin ? load(grad_bias + m * VECTOR_WIDTH, n) : Vec{};
-            for (int64_t i = 0; i < num; ++i) sum += load(row_of_dy(i), n);
-            store(grad_bias + m * VECTOR_WIDTH, sum, n);
-            put_rows(row_of_dy, num, n, near_d, VECTOR_WIDTH);
-            for_tiles(n, s.blocks(s.K), [&](auto C, int64_t row, int64_t k) {
-                with_tile<GRADIENT_ROWS, C.value>(grad_weight + (m * VECTOR_WIDTH + row) * s.K + k * VECTOR_WIDTH, s.K,
-                                                  n - row < GRADIENT_ROWS ? n - row : GRADIENT_ROWS,
-                                                  s.K - k * VECTOR_WIDTH, begin == 0, [&](auto& tile, auto columns) {
-                                                      add_outer(tile, near_d + row, near_x.start + k * VECTOR_WIDTH,
-                                                                near_x.stride, factors, columns);
-                                                  });
-            });
-        }
-    }
+static void weight_gradient(const float* dy, int64_t dy_stride, const float* x, LinearShape s, Team& team, int64_t i,
+                            float* shared, float* own, float* grad_weight, float* grad_bias) {
+    const int64_t from = s.blocks(s.M) * i / team.size(), to = s.blocks(s.M) * (i + 1) / team.size();
+    const auto row_of_dy = [&](int64_t n) { return dy + n * dy_stride; };
+    weight_gradient_of<F>(
+        s.rows, s.K, [&](int64_t n) { return x + n * s.K; }, row_of_dy,
+        [&](int64_t m) { return Columns{m * VECTOR_WIDTH, s.part(s.M, m), grad_weight + m * VECTOR_WIDTH * s.K}; })(
+        team, i, from, to, shared, own, [&](int64_t begin, int64_t end) {
+            for (int64_t m = from; m < to; ++m) {
+                const int64_t n = s.part(s.M, m);
+                Vec sum = begin ? load(grad_bias + m * VECTOR_WIDTH, n) : Vec{};
+                for (int64_t row = begin; row < end; ++row) sum += load(row_of_dy(row) + m * VECTOR_WIDTH, n);
+                store(grad_bias + m * VECTOR_WIDTH, sum, n);
+            }
+        });
 }
 
 static void copy_rows(const float* from, int64_t from_stride, float* to, int64_t rows, int64_t columns) {
@@ -146,13 +115,12 @@ static int linear_forward_in(const Linear& w) {
     const int64_t near_y = s.NEAR * (stride == w.M ? 0 : stride), near_x = s.NEAR * padded_factors<F>(w.K);
     Scratch packed(packed_forward_size<F>(s)), near(threads * (near_y + near_x));
     if (!packed || !near) return NO_MEMORY;
-    in_parallel(threads, [&](int64_t i) {
-        pack_forward<F>(w.weight, w.bias, s, packed.get(), s.blocks(w.M) * i / threads,
-                        s.blocks(w.M) * (i + 1) / threads);
-    });
-    in_parallel(threads, [&](int64_t i) {
+    in_team(threads, [&](Team& team, int64_t i) {
+        const int64_t num = team.size();
+        pack_forward<F>(w.weight, w.bias, s, packed.get(), s.blocks(w.M) * i / num, s.blocks(w.M) * (i + 1) / num);
+        team.wait();
         float* own = near.get() + i * (near_y + near_x);
-        const int64_t from = w.rows * i / threads, to = w.rows * (i + 1) / threads;
+        const int64_t from = w.rows * i / num, to = w.rows * (i + 1) / num;
         for (int64_t begin = from; begin < to; begin += s.NEAR) {
             const int64_t rows = to - begin < s.NEAR ? to - begin : s.NEAR;
             float* y = stride == w.M ? w.y + begin * w.M : own + near_x;
@@ -168,25 +136,22 @@ static int linear_backward_in(const Linear& w, const LinearGradients& g) {
     const LinearShape s{w.rows, w.K, w.M};
     const int64_t threads = threads_for(w), stride = s.blocks(w.K) * VECTOR_WIDTH;
     const int64_t near_dx = s.NEAR * stride, near_dy = s.NEAR * padded_factors<F>(w.M);
-    const int64_t size = near_dx + near_dy > gradient_size<F>(s) ? near_dx + near_dy : gradient_size<F>(s);
-    Scratch packed(packed_backward_size<F>(s)), near(threads * size);
-    if (!packed || !near) return NO_MEMORY;
-    in_parallel(threads, [&](int64_t i) {
-        pack_backward<F>(w.weight, s, packed.get(), s.blocks(w.K) * i / threads, s.blocks(w.K) * (i + 1) / threads);
-    });
-    in_parallel(threads, [&](int64_t i) {
+    const int64_t size = near_dx + near_dy + AnyGradient<F>::own_size();
+    Scratch packed(packed_backward_size<F>(s)), near(threads * size), shared(AnyGradient<F>::shared_size(w.K));
+    if (!packed || !near || !shared) return NO_MEMORY;
+    in_team(threads, [&](Team& team, int64_t i) {
+        const int64_t num = team.size();
+        pack_backward<F>(w.weight, s, packed.get(), s.blocks(w.K) * i / num, s.blocks(w.K) * (i + 1) / num);
+        team.wait();
         float* own = near.get() + i * size;
-        const int64_t from = w.rows * i / threads, to = w.rows * (i + 1) / threads;
+        const int64_t from = w.rows * i / num, to = w.rows * (i + 1) / num;
         for (int64_t begin = from; begin < to; begin += s.NEAR) {
             const int64_t rows = to - begin < s.NEAR ? to - begin : s.NEAR;
             float* dx = stride == w.K ? g.x + begin * w.K : own + near_dy;
             linear_rows_back(rows_of<F>(g.y + begin * w.M, w.M, rows, w.M, own), rows, s, packed.get(), dx);
             if (stride != w.K) copy_rows(dx, stride, g.x + begin * w.K, rows, w.K);
         }
-    });
-    in_parallel(threads, [&](int64_t i) {
-        weight_gradient<F>(g.y, w.M, w.x, s, s.blocks(w.M) * i / threads, s.blocks(w.M) * (i + 1) / threads,
-                           near.get() + i * size, g.weight, g.bias);
+        weight_gradient<F>(g.y, w.M, w.x, s, team, i, shared.get(), own + near_dx + near_dy, g.weight, g.bias);
     });
     return OK;
 }

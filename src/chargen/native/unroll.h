@@ -1,8 +1,11 @@
 // The loop over time of one layer over one window, forward and backward.
 //
-// Lanes are independent: a thread takes its lanes through all T ticks without waiting for other threads. The recurrent
-// weights are packed once per window and read on every tick. The cell is applied after each group of panels, while the
-// sums of the group are still in the first-level cache.
+// The recurrent weights are packed once per window and read on every tick. The cell is applied after each group of
+// panels, while the sums of the group are still in the first-level cache. Threads divide the work in one of two ways:
+// - by lanes, which are independent: a thread takes its lanes through all ticks without waiting for other threads;
+// - by units: a thread takes its units of all lanes through all ticks, and the threads wait for each other after each
+//   tick. Each thread then reads only its share of the weights, and uses it for all lanes.
+// No sum depends on the division.
 //
 // The kept vectors of a tick have the shape (num_kept, blocks, B, VECTOR_WIDTH), followed by padding that keeps
 // consecutive ticks out of the same cache sets. T of them are followed by T + 1 states c, stored in the same way. The
@@ -12,7 +15,7 @@
 #pragma once
 
 #include "cells.h"
-#include "product.h"
+#include "weight_gradient.h"
 
 namespace {
 
@@ -25,8 +28,19 @@ struct Shape {
     }
 };
 
-// Blocks are processed in groups of PANEL. The gates of a full group are PANEL * G vectors, which are G full panels.
-static int64_t blocks_in_group(const Shape& s, int64_t j) { return s.blocks() - j < PANEL ? s.blocks() - j : PANEL; }
+// Consecutive blocks, from `first` to `last` - 1, in groups of PANEL. The gates of a full group are PANEL * G vectors,
+// which are G full panels.
+struct Blocks {
+    int64_t first, last;
+    int64_t group_of(int64_t j) const { return first + (j - first) / PANEL * PANEL; }
+    int64_t in_group(int64_t group) const { return last - group < PANEL ? last - group : PANEL; }
+};
+
+// What one thread computes: these blocks of lanes from .. to - 1.
+struct Share {
+    int64_t from, to;
+    Blocks blocks;
+};
 
 // A window of one layer.
 //
@@ -72,11 +86,12 @@ struct Unroll {
     // ---------------------------------------------------------------------------- forward
 
     // Pack the panels of the product U h, in the order in which `forward` reads them: group by group, and in a group
-    // the vectors (block, gate). Pack blocks from_block to to_block - 1.
-    void pack_forward(float* packed, float* bias, const float* bias_hh, int64_t from_block, int64_t to_block) const {
+    // the vectors (block, gate). Pack blocks from_block to to_block - 1 of `blocks`.
+    void pack_forward(float* packed, float* bias, const float* bias_hh, Blocks blocks, int64_t from_block,
+                      int64_t to_block) const {
         for (int64_t j = from_block; j < to_block; ++j)
             for (int g = 0; g < G; ++g) {
-                const int64_t group = j / PANEL * PANEL, vectors = blocks_in_group(s, group) * G;
+                const int64_t group = blocks.group_of(j), vectors = blocks.in_group(group) * G;
                 const int64_t place = (j - group) * G + g, panel = place / PANEL * PANEL;
                 const int64_t C = vectors - panel < PANEL ? vectors - panel : PANEL;
                 F* out = reinterpret_cast<F*>(packed) +
@@ -87,20 +102,27 @@ struct Unroll {
             }
     }
 
-    // Run lanes from .. to - 1 through all ticks.
-    void forward(const float* packed, const float* bias, float* sums, int64_t from, int64_t to, float* cn) const {
+    // Run a share of the window through all ticks. Threads that divide the blocks are a team. `sums` has room for the
+    // gates of a group on all lanes.
+    void forward(const float* packed, const float* bias, float* sums, const Share& share, Team& team, float* cn) const {
+        const auto [from, to, blocks] = share;
+        const bool divides_blocks = blocks.last - blocks.first < s.blocks();
         if (Cell::has_c)
-            for (int64_t j = 0; j < s.blocks(); ++j)
+            for (int64_t j = blocks.first; j < blocks.last; ++j)
                 for (int64_t b = from; b < to; ++b)
                     store(cells(0) + (j * s.B + b) * VECTOR_WIDTH,
                           load(c0 + b * s.H + j * VECTOR_WIDTH, s.in_block(j)));
         const int64_t K = num_factors<F>(s.H);
         const F* panels = reinterpret_cast<const F*>(packed);
         if constexpr (has_pairs)
-            for (int64_t b = from; b < to; ++b) put_row(h0 + b * s.H, s.H, factors_of_h(0, b));
-        for (int64_t t = 0; t < s.T; ++t)
-            for (int64_t group = 0; group < s.blocks(); group += PANEL) {
-                const int64_t vectors = blocks_in_group(s, group) * G;
+            for (int64_t j = blocks.first; j < blocks.last; ++j)
+                for (int64_t b = from; b < to; ++b)
+                    store_pairs(factors_of_h(0, b) + j * (VECTOR_WIDTH / 2),
+                                load(h0 + b * s.H + j * VECTOR_WIDTH, s.in_block(j)));
+        for (int64_t t = 0; t < s.T; ++t) {
+            if (divides_blocks) team.wait();
+            for (int64_t group = blocks.first; group < blocks.last; group += PANEL) {
+                const int64_t vectors = blocks.in_group(group) * G;
                 prefetch(t, group, vectors / G, from, to);
                 for (int64_t p = 0; p < vectors; p += PANEL) {
                     const int64_t at = group * G + p;
@@ -114,8 +136,9 @@ struct Unroll {
                         steps(t, j, size, from, to, sums + (j - group) * G * VECTOR_WIDTH, vectors * VECTOR_WIDTH);
                     });
             }
+        }
         if (Cell::has_c)
-            for (int64_t j = 0; j < s.blocks(); ++j)
+            for (int64_t j = blocks.first; j < blocks.last; ++j)
                 for (int64_t b = from; b < to; ++b)
                     store(cn + b * s.H + j * VECTOR_WIDTH, load(cells(s.T) + (j * s.B + b) * VECTOR_WIDTH),
                           s.in_block(j));
@@ -172,10 +195,11 @@ struct Unroll {
     // ---------------------------------------------------------------------------- backward
 
     // Pack the panels of the product (gradient of the gates) U: up to PANEL adjacent vectors of H, over all rows of U.
-    void pack_backward(float* packed, int64_t from_block, int64_t to_block) const {
+    // Pack blocks from_block to to_block - 1 of `blocks`.
+    void pack_backward(float* packed, Blocks blocks, int64_t from_block, int64_t to_block) const {
         const int64_t K = num_factors<F>(s.H);
         for (int64_t j = from_block; j < to_block; ++j) {
-            const int64_t group = j / PANEL * PANEL, C = blocks_in_group(s, group);
+            const int64_t group = blocks.group_of(j), C = blocks.in_group(group);
             for (int64_t g = 0; g < G; ++g)
                 put_rows([&](int64_t k) { return weight + (g * s.H + k) * s.H + j * VECTOR_WIDTH; }, s.H, s.in_block(j),
                          reinterpret_cast<F*>(packed) + (group * G * K + g * C * K + j - group) * VECTOR_WIDTH,
@@ -183,38 +207,41 @@ struct Unroll {
         }
     }
 
-    // Run lanes from .. to - 1 backward through all ticks. Null gradients stand for zeros.
-    void backward(const float* packed, float* work, int64_t from, int64_t to, const float* grad_outputs,
-                  const float* grad_hn, const float* grad_cn, float* grad_h0, float* grad_c0) const {
-        const int64_t lanes = to - from, state = s.blocks() * lanes * VECTOR_WIDTH;
-        float *dh = work, *dc = work + state, *sums = work + 2 * state;
-        for (int64_t j = 0; j < s.blocks(); ++j)
-            for (int64_t b = 0; b < lanes; ++b) {
-                const int64_t at = (j * lanes + b) * VECTOR_WIDTH, there = (from + b) * s.H + j * VECTOR_WIDTH;
-                store(dh + at, grad_hn ? load(grad_hn + there, s.in_block(j)) : Vec{});
-                store(dc + at, grad_cn ? load(grad_cn + there, s.in_block(j)) : Vec{});
+    // Run a share of the window backward through all ticks. Threads that divide the blocks are a team. `dh` and `dc`
+    // have room for a state, `sums` for a group on all lanes. Null gradients stand for zeros.
+    void backward(const float* packed, float* dh, float* dc, float* sums, const Share& share, Team& team,
+                  const Gradients& g) const {
+        const auto [from, to, blocks] = share;
+        const bool divides_blocks = blocks.last - blocks.first < s.blocks();
+        for (int64_t j = blocks.first; j < blocks.last; ++j)
+            for (int64_t b = from; b < to; ++b) {
+                const int64_t at = (j * s.B + b) * VECTOR_WIDTH, there = b * s.H + j * VECTOR_WIDTH;
+                store(dh + at, g.hn ? load(g.hn + there, s.in_block(j)) : Vec{});
+                store(dc + at, g.cn ? load(g.cn + there, s.in_block(j)) : Vec{});
             }
         const int64_t K = num_factors<F>(s.H);
         const F* panels = reinterpret_cast<const F*>(packed);
-        for (int64_t t = s.T - 1; t >= -1; --t)
-            for (int64_t group = 0; group < s.blocks(); group += PANEL) {
-                const int64_t vectors = blocks_in_group(s, group);
+        for (int64_t t = s.T - 1; t >= -1; --t) {
+            if (divides_blocks && t < s.T - 1) team.wait();
+            for (int64_t group = blocks.first; group < blocks.last; group += PANEL) {
+                const int64_t vectors = blocks.in_group(group);
                 if (t >= 0) prefetch(t, group, vectors, from, to);
                 if (t < s.T - 1)  // the gradient from tick t + 1 through the recurrent weights
-                    product(gates_as_factors(t + 1, from), lanes, layout_of_gates(K),
+                    product(gates_as_factors(t + 1, from), to - from, layout_of_gates(K),
                             panels + group * G * K * VECTOR_WIDTH, vectors, nullptr, sums, vectors * VECTOR_WIDTH);
                 for (int64_t j = group; j < group + vectors; ++j)
                     with_block(j, [&](auto size) {
                         const float* recurrent = t < s.T - 1 ? sums + (j - group) * VECTOR_WIDTH : nullptr;
-                        float *dh_here = dh + j * lanes * VECTOR_WIDTH, *dc_here = dc + j * lanes * VECTOR_WIDTH;
+                        const int64_t here = (j * s.B + from) * VECTOR_WIDTH;
                         if (t >= 0)
-                            steps_backward(t, j, size, from, to, recurrent, vectors * VECTOR_WIDTH, grad_outputs,
-                                           dh_here, dc_here);
+                            steps_backward(t, j, size, from, to, recurrent, vectors * VECTOR_WIDTH, g.outputs,
+                                           dh + here, dc + here);
                         else
-                            first_state(j, size, from, to, recurrent, vectors * VECTOR_WIDTH, dh_here, dc_here, grad_h0,
-                                        grad_c0);
+                            first_state(j, size, from, to, recurrent, vectors * VECTOR_WIDTH, dh + here, dc + here,
+                                        g.h0, g.c0);
                     });
             }
+        }
     }
 
     // The gradients of the gates of tick t on the lanes from `from` on, and their layout, as the left operand.
@@ -270,55 +297,32 @@ struct Unroll {
 
     // ---------------------------------------------------------------------------- gradients of the weights
 
-    // The ticks of a piece of the gradients, which fits into the cache.
-    int64_t ticks_in_piece() const { return s.B < 256 ? 256 / s.B : 1; }
-
-    // The size of the scratch memory of `gradients` in floats.
-    int64_t gradients_size() const {
-        return has_pairs ? num_factors<F>(ticks_in_piece() * s.B) * (s.blocks() + 1) * VECTOR_WIDTH : 0;
-    }
-
     // Compute the gradients of U, of its bias and of gates_x for items from .. to - 1. An item is one block of one
-    // gate; there are G * blocks of them. With ids, the gradient of gates_x is summed into the rows of the table.
-    // `near` is scratch for `gradients_size` floats.
-    void gradients(int64_t from, int64_t to, int64_t num_rows, float* rows, float* near, float* grad_weight,
-                   float* grad_bias, float* grad_x) const {
+    // gate; there are G * blocks of them. With ids, the gradient of gates_x is summed into the rows of the table, of
+    // which `rows` holds `num_rows` for each item. Every thread of the team calls this function; `shared` and `own` are
+    // scratch of the team and of the thread (weight_gradient.h).
+    void gradients(Team& team, int64_t i, int64_t from, int64_t to, int64_t num_rows, float* rows, float* shared,
+                   float* own, const Gradients& g) const {
         memset(rows, 0, sizeof(float) * (to - from) * (ids ? num_rows : 0) * VECTOR_WIDTH);
-        for (int64_t begin = 0; begin < s.T; begin += ticks_in_piece()) {
-            const int64_t end = begin + ticks_in_piece() < s.T ? begin + ticks_in_piece() : s.T;
-            const auto near_h = reinterpret_cast<F*>(near),
-                       near_d = near_h + gradients_size() / (s.blocks() + 1) * s.blocks();
-            if constexpr (has_pairs) put_states(begin, end, near_h);
-            for (int64_t item = from; item < to; ++item) {
-                const int64_t g = item / s.blocks(), j = item % s.blocks();
-                sum_inputs(begin, end, g, j, rows + (item - from) * num_rows * VECTOR_WIDTH, grad_bias, grad_x);
-                if constexpr (has_pairs)
-                    put_rows([&](int64_t i) { return gates(begin + i / s.B, g, j) + i % s.B * VECTOR_WIDTH; },
-                             (end - begin) * s.B, VECTOR_WIDTH, near_d, VECTOR_WIDTH);
-                for_tiles(s.in_block(j), s.blocks(), [&](auto C, int64_t row, int64_t column) {
-                    const int64_t rows_left = s.in_block(j) - row;
-                    with_tile<GRADIENT_ROWS, C.value>(
-                        grad_weight + (g * s.H + j * VECTOR_WIDTH + row) * s.H + column * VECTOR_WIDTH, s.H,
-                        rows_left < GRADIENT_ROWS ? rows_left : GRADIENT_ROWS, s.H - column * VECTOR_WIDTH, begin == 0,
-                        [&](auto& tile, auto columns) {
-                            if constexpr (has_pairs)
-                                add_outer(tile, near_d + row, near_h + column * VECTOR_WIDTH, s.blocks() * VECTOR_WIDTH,
-                                          num_factors<F>((end - begin) * s.B), columns);
-                            else
-                                for (int64_t t = begin; t < end; ++t)
-                                    add_outer(tile, gates(t, g, j) + row, before(t) + column * VECTOR_WIDTH, s.H, s.B,
-                                              columns);
-                        });
-                });
-            }
-        }
+        const auto gate = [&](int64_t item) { return item / s.blocks(); };
+        const auto block = [&](int64_t item) { return item % s.blocks(); };
+        const auto weight_gradient = weight_gradient_of<F>(
+            s.T * s.B, s.H, [&](int64_t n) { return before(n / s.B) + n % s.B * s.H; },
+            [&](int64_t n) { return gates(n / s.B, 0, 0) + n % s.B * VECTOR_WIDTH; },
+            [&](int64_t item) {
+                const int64_t row = gate(item) * s.H + block(item) * VECTOR_WIDTH;
+                return Columns{item * s.B * VECTOR_WIDTH, s.in_block(block(item)), g.weight_hh + row * s.H};
+            });
+        weight_gradient(team, i, from, to, shared, own, [&](int64_t begin, int64_t end) {
+            for (int64_t item = from; item < to; ++item)
+                sum_inputs(begin, end, gate(item), block(item), rows + (item - from) * num_rows * VECTOR_WIDTH,
+                           g.bias_hh, g.gates_x);
+        });
         if (ids)
-            for (int64_t item = from; item < to; ++item) {
-                const int64_t g = item / s.blocks(), j = item % s.blocks();
+            for (int64_t item = from; item < to; ++item)
                 for (int64_t r = 0; r < num_rows; ++r)
-                    store(grad_x + r * G * s.H + g * s.H + j * VECTOR_WIDTH,
-                          load(rows + ((item - from) * num_rows + r) * VECTOR_WIDTH), s.in_block(j));
-            }
+                    store(g.gates_x + r * G * s.H + gate(item) * s.H + block(item) * VECTOR_WIDTH,
+                          load(rows + ((item - from) * num_rows + r) * VECTOR_WIDTH), s.in_block(block(item)));
     }
 
     // The gradients of gate g on the hidden side, block j, at tick t: a vector for each lane.
@@ -326,25 +330,18 @@ struct Unroll {
         return kept(t) + ((Cell::hidden + g) * s.blocks() + j) * s.B * VECTOR_WIDTH;
     }
 
-    // Write the states h before ticks begin .. end - 1 as factors, with the ticks and lanes as the inner dimension.
-    void put_states(int64_t begin, int64_t end, F* out) const {
-        for (int64_t j = 0; j < s.blocks(); ++j)
-            put_rows([&](int64_t i) { return before(begin + i / s.B) + i % s.B * s.H + j * VECTOR_WIDTH; },
-                     (end - begin) * s.B, s.in_block(j), out + j * VECTOR_WIDTH, s.blocks() * VECTOR_WIDTH);
-    }
-
-    // Sum the gradients of ticks begin .. end - 1 of gate g, block j, into those of the bias and of gates_x.
+    // Sum the gradients at positions begin .. end - 1 of gate g, block j, into those of the bias and of gates_x.
     void sum_inputs(int64_t begin, int64_t end, int64_t g, int64_t j, float* rows, float* grad_bias,
                     float* grad_x) const {
         const int64_t n = s.in_block(j);
         float* bias = grad_bias + g * s.H + j * VECTOR_WIDTH;
         Vec sum = begin ? load(bias, n) : Vec{};
-        for (int64_t t = begin; t < end; ++t) {
+        for (int64_t place = begin; place < end;) {
+            const int64_t t = place / s.B, last = (t + 1) * s.B < end ? (t + 1) * s.B : end;
             const float* hidden = gates(t, g, j);
             const float* input = kept(t) + (Cell::input(g) * s.blocks() + j) * s.B * VECTOR_WIDTH;
-            for (int64_t b = 0; b < s.B; ++b) {
+            for (int64_t b = place % s.B; place < last; ++place, ++b) {
                 sum += load(hidden + b * VECTOR_WIDTH);
-                const int64_t place = t * s.B + b;
                 if (ids) {
                     float* r = rows + ids[place] * VECTOR_WIDTH;
                     store(r, load(r) + load(input + b * VECTOR_WIDTH));

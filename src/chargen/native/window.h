@@ -33,24 +33,46 @@ static bool ids_are_rows(const Window& w) {
     return !w.ids || largest < uint64_t(w.num_rows);
 }
 
+// How threads divide a window: by blocks if a thread would have too few lanes for a tile, and the packed weights do not
+// fit into its cache; otherwise by lanes. By blocks, the panels of a thread stand together.
+struct Division {
+    Shape s;
+    int64_t packed_size;  // in floats
+    static constexpr int64_t CACHED = 64 << 10;
+
+    bool by_blocks(int64_t threads) const {
+        return s.B < threads * ROWS && packed_size > CACHED && s.blocks() >= threads;
+    }
+    Blocks blocks(int64_t threads, int64_t i) const {
+        if (!by_blocks(threads)) return {0, s.blocks()};
+        return {s.blocks() * i / threads, s.blocks() * (i + 1) / threads};
+    }
+    Share share(int64_t threads, int64_t i) const {
+        if (by_blocks(threads)) return {0, s.B, blocks(threads, i)};
+        return {s.B * i / threads, s.B * (i + 1) / threads, {0, s.blocks()}};
+    }
+};
+
 static int forward(const Window& w) {
     if (!ids_are_rows(w)) return BAD_ID;
     return with_unroll(w, [&](auto unroll) {
-        constexpr int64_t G = decltype(unroll)::G, group = PANEL * G;
-        const int64_t blocks = unroll.s.blocks(),
-                      size_of_panels = blocks * G * num_factors<typename decltype(unroll)::Factor>(w.H) * VECTOR_WIDTH;
-        Scratch packed(size_of_panels + blocks * G * VECTOR_WIDTH), sums(w.B * group * VECTOR_WIDTH);
+        using F = typename decltype(unroll)::Factor;
+        constexpr int64_t G = decltype(unroll)::G;
+        const int64_t vectors = unroll.s.blocks() * G, size_of_panels = vectors * num_factors<F>(w.H) * VECTOR_WIDTH;
+        const int64_t size_of_sums = w.B * PANEL * G * VECTOR_WIDTH;
+        Scratch packed(size_of_panels + vectors * VECTOR_WIDTH), sums(w.num_threads * size_of_sums);
         Scratch factors(unroll.factors_size(unroll.s, 1));
         if (!packed || !sums || !factors) return int(NO_MEMORY);
-        unroll.factors = reinterpret_cast<decltype(unroll.factors)>(factors.get());
+        unroll.factors = reinterpret_cast<F*>(factors.get());
         float* bias = packed.get() + size_of_panels;
-        in_parallel(w.num_threads, [&](int64_t i) {
-            unroll.pack_forward(packed.get(), bias, w.bias_hh, blocks * i / w.num_threads,
-                                blocks * (i + 1) / w.num_threads);
-        });
-        in_parallel(w.num_threads, [&](int64_t i) {
-            const int64_t from = w.B * i / w.num_threads, to = w.B * (i + 1) / w.num_threads;
-            unroll.forward(packed.get(), bias, sums.get() + from * group * VECTOR_WIDTH, from, to, w.cn);
+        const Division division{unroll.s, size_of_panels};
+        in_team(w.num_threads, [&](Team& team, int64_t i) {
+            const int64_t threads = team.size(), blocks = unroll.s.blocks();
+            const Share share = division.share(threads, i);
+            unroll.pack_forward(packed.get(), bias, w.bias_hh, share.blocks, blocks * i / threads,
+                                blocks * (i + 1) / threads);
+            team.wait();
+            unroll.forward(packed.get(), bias, sums.get() + i * size_of_sums, share, team, w.cn);
         });
         return int(OK);
     });
@@ -58,26 +80,29 @@ static int forward(const Window& w) {
 
 static int backward(const Window& w, const Gradients& g) {
     return with_unroll(w, [&](auto unroll) {
+        using F = typename decltype(unroll)::Factor;
         constexpr int64_t G = decltype(unroll)::G;
-        const int64_t blocks = unroll.s.blocks(), items = blocks * G;
-        const int64_t lane_size = (2 * blocks + PANEL) * VECTOR_WIDTH,
-                      item_size = w.ids ? w.num_rows * VECTOR_WIDTH : 0, near_size = unroll.gradients_size();
-        Scratch packed(items * num_factors<typename decltype(unroll)::Factor>(w.H) * VECTOR_WIDTH),
-            rows(items * item_size);
-        Scratch work(w.B * lane_size + unroll.factors_size(unroll.s, G)), near(w.num_threads * near_size);
+        const int64_t blocks = unroll.s.blocks(), items = blocks * G, state = blocks * w.B * VECTOR_WIDTH;
+        const int64_t item_size = w.ids ? w.num_rows * VECTOR_WIDTH : 0, own_size = AnyGradient<F>::own_size();
+        const int64_t size_of_panels = items * num_factors<F>(w.H) * VECTOR_WIDTH;
+        const int64_t size_of_sums = w.B * PANEL * VECTOR_WIDTH;
+        Scratch packed(size_of_panels), rows(items * item_size), near(w.num_threads * (own_size + size_of_sums));
+        Scratch work(2 * state + unroll.factors_size(unroll.s, G) + AnyGradient<F>::shared_size(w.H));
         if (!packed || !work || !rows || !near) return int(NO_MEMORY);
-        unroll.factors = reinterpret_cast<decltype(unroll.factors)>(work.get() + w.B * lane_size);
-        in_parallel(w.num_threads, [&](int64_t i) {
-            unroll.pack_backward(packed.get(), blocks * i / w.num_threads, blocks * (i + 1) / w.num_threads);
-        });
-        in_parallel(w.num_threads, [&](int64_t i) {
-            const int64_t from = w.B * i / w.num_threads, to = w.B * (i + 1) / w.num_threads;
-            unroll.backward(packed.get(), work.get() + from * lane_size, from, to, g.outputs, g.hn, g.cn, g.h0, g.c0);
-        });
-        in_parallel(w.num_threads, [&](int64_t i) {
-            const int64_t from = items * i / w.num_threads, to = items * (i + 1) / w.num_threads;
-            unroll.gradients(from, to, w.num_rows, rows.get() + from * item_size, near.get() + i * near_size,
-                             g.weight_hh, g.bias_hh, g.gates_x);
+        float *dh = work.get(), *dc = dh + state;
+        unroll.factors = reinterpret_cast<F*>(dc + state);
+        float* shared = dc + state + unroll.factors_size(unroll.s, G);
+        const Division division{unroll.s, size_of_panels};
+        in_team(w.num_threads, [&](Team& team, int64_t i) {
+            const int64_t threads = team.size();
+            const Share share = division.share(threads, i);
+            float *own = near.get() + i * (own_size + size_of_sums), *sums = own + own_size;
+            unroll.pack_backward(packed.get(), share.blocks, blocks * i / threads, blocks * (i + 1) / threads);
+            team.wait();
+            unroll.backward(packed.get(), dh, dc, sums, share, team, g);
+            team.wait();
+            const int64_t from = items * i / threads, to = items * (i + 1) / threads;
+            unroll.gradients(team, i, from, to, w.num_rows, rows.get() + from * item_size, shared, own, g);
         });
         return int(OK);
     });
