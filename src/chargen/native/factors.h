@@ -49,6 +49,15 @@ static inline IntVec load_factors(const Pair* p) {
     return v;
 }
 
+// Return element e of a vector of factors.
+template <class F>
+static inline F lane(FactorVec<F> v, int e) {
+    if constexpr (FactorOf<F>::numbers == 1)
+        return v[e];
+    else
+        return {uint32_t(v[e])};
+}
+
 // Return sum + x * w for each element of w.
 static inline Vec add_product(Vec sum, float x, Vec w) { return sum + x * w; }
 static inline Vec add_product(Vec sum, Pair x, IntVec w) {

@@ -57,6 +57,9 @@ static const Kernels* const ALL[] = {
     &avx512_bf16_kernels,
     &avx512_kernels,
     &avx2_kernels,
+#elif defined(__aarch64__)
+    &neon_bf16_kernels,
+    &neon_dot_kernels,
 #endif
     &portable_kernels,
 };

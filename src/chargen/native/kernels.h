@@ -3,9 +3,10 @@
 // Arrays are float32, row-major and contiguous; ids are int64. Functions that can fail return a Status.
 //
 // How the headers fit together: simd.h, product.h, cells.h, unroll.h, window.h, linear.h, head.h and sample.h hold the
-// code of every instruction set. avx512.cpp, avx2.cpp and portable.cpp each compile them once, for their own vector
+// code of every instruction set. avx512_bf16.cpp, avx512.cpp, avx2.cpp, neon_bf16.cpp,
+// neon_dot.cpp and portable.cpp each compile them once, for their own vector
 // width (instruction_set.h) and with their own compiler target. The code of these headers stands in an unnamed
-// namespace, so each of the three files has its own copy. A header that is opened alone takes the sizes of portable.cpp
+// namespace, so each of the files has its own copy. A header that is opened alone takes the sizes of portable.cpp
 // and includes what it needs, so an editor can parse it. This header and the standard library must be included before
 // the compiler target changes: the linker keeps one copy of a shared inline function, and that copy must run on any
 // processor.
@@ -17,6 +18,7 @@
 #include <cstring>
 #include <utility>
 
+#include "processor.h"
 #include "scratch.h"
 #include "threads.h"
 
@@ -161,4 +163,5 @@ struct Kernels {
     int (*write_text)(const Network&, const Stream* streams, int64_t N, int64_t n, int64_t num_threads);
 };
 
-extern const Kernels avx512_bf16_kernels, avx512_kernels, avx2_kernels, portable_kernels;
+extern const Kernels avx512_bf16_kernels, avx512_kernels, avx2_kernels, neon_bf16_kernels, neon_dot_kernels,
+    portable_kernels;

@@ -65,8 +65,8 @@ struct PackedProduct {
         for (; v < vectors; v += PANEL) narrow(x, 1, v, out);
     }
 
-    // Quantize each row of x to integers from -127 to 127 times the scale of the row, and add 128, because the product
-    // takes unsigned bytes of x.
+    // Quantize each row of x to integers from -127 to 127 times the scale of the row. Where the product takes unsigned
+    // bytes of x, add 128.
     void to_bytes(const float* x, int64_t N, float* scratch) const {
         for (int64_t n = 0; n < N; ++n, x += K, scratch += bytes_size(K)) {
             Vec most = {};
@@ -79,10 +79,11 @@ struct PackedProduct {
             const Vec inverse = fill(largest > 0 ? 127 / largest : 0);
             scratch[0] = largest / 127;
             auto* bytes = reinterpret_cast<uint8_t*>(scratch + 1);
-            memset(bytes, 128, 4 * fours(K));
+            memset(bytes, HAS_SIGNED_BYTES ? 0 : 128, 4 * fours(K));
             for (int64_t k = 0; k < K; k += VECTOR_WIDTH) {
                 const Vec shifted = rounded(load(x + k, K - k) * inverse) + 128.5f;
-                const auto narrow = __builtin_convertvector(__builtin_convertvector(shifted, IntVec), ByteVec);
+                auto narrow = __builtin_convertvector(__builtin_convertvector(shifted, IntVec), ByteVec);
+                if (HAS_SIGNED_BYTES) narrow ^= 128;  // subtracts the 128
                 memcpy(bytes + k, &narrow, size_t(K - k < VECTOR_WIDTH ? K - k : VECTOR_WIDTH));
             }
         }
@@ -100,7 +101,11 @@ struct PackedProduct {
     void bytes(const float* rows, int64_t v, float* out) const {
         IntVec sum[R][P * PANEL];
         for (int r = 0; r < R; ++r)
-            for (int i = 0; i < P * PANEL; ++i) memcpy(&sum[r][i], m.offset + (v + i) * VECTOR_WIDTH, sizeof(IntVec));
+            for (int i = 0; i < P * PANEL; ++i)
+                if (HAS_SIGNED_BYTES)
+                    sum[r][i] = IntVec{};
+                else
+                    memcpy(&sum[r][i], m.offset + (v + i) * VECTOR_WIDTH, sizeof(IntVec));
         const int64_t num_fours = fours(K);
         const auto* w = static_cast<const int8_t*>(m.panels) + v * num_fours * VECTOR_WIDTH * 4;
         for (int64_t k = 0; k < num_fours; ++k, w += PANEL * VECTOR_WIDTH * 4)

@@ -16,6 +16,21 @@ struct Left {
     int64_t row_stride, block_stride, num_gates, K;
 };
 
+// Add to a tile VECTOR_WIDTH steps along the inner dimension. A vector of each row is loaded at once, and each product
+// takes its scalar from a lane of it.
+template <int R, int C, class F>
+static inline void add_by_lane(Vec (&sum)[R][C], const F* a, int64_t row_stride, const F* panel) {
+    FactorVec<F> x[R];
+    for (int r = 0; r < R; ++r) x[r] = load_factors(a + r * row_stride);
+#pragma GCC unroll 4
+    for (int e = 0; e < VECTOR_WIDTH; ++e) {
+        FactorVec<F> w[C];
+        for (int c = 0; c < C; ++c) w[c] = load_factors(panel + (e * C + c) * VECTOR_WIDTH);
+        for (int r = 0; r < R; ++r)
+            for (int c = 0; c < C; ++c) sum[r][c] = add_product(sum[r][c], lane<F>(x[r], e), w[c]);
+    }
+}
+
 // out[r][c] = start[c] + sum_k left[r][k] panel[k][c], for R rows and C vectors. A null `start` stands for zeros.
 template <int R, int C, class F>
 static void tile(const F* a, Left left, const F* panel, const float* start, float* out, int64_t out_stride) {
@@ -25,6 +40,11 @@ static void tile(const F* a, Left left, const F* panel, const float* start, floa
     for (int64_t gate = 0; gate < left.num_gates; ++gate)
         for (int64_t k = 0; k < left.K; k += VECTOR_WIDTH, a += left.block_stride) {
             const int64_t n = left.K - k < VECTOR_WIDTH ? left.K - k : VECTOR_WIDTH;
+            if (BY_LANE && n == VECTOR_WIDTH) {
+                add_by_lane<R, C>(sum, a, left.row_stride, panel);
+                panel += VECTOR_WIDTH * C * VECTOR_WIDTH;
+                continue;
+            }
             for (int64_t e = 0; e < n; ++e, panel += C * VECTOR_WIDTH) {
                 FactorVec<F> w[C];
                 for (int c = 0; c < C; ++c) w[c] = load_factors(panel + c * VECTOR_WIDTH);

@@ -118,7 +118,13 @@ static inline Vec tanh(Vec x) {
     return (Vec)((IntVec)(-d / (2.0f + d)) | sign);
 }
 
-// Add to each element of `sum` the products of the four unsigned bytes at x with the element's four signed bytes of w.
+// Add to each element of `sum` the products of the four bytes at x with the element's four signed bytes of w. The bytes
+// at x are unsigned, unless the instruction set defines SIGNED_BYTES.
+#ifdef SIGNED_BYTES
+constexpr bool HAS_SIGNED_BYTES = true;
+#else
+constexpr bool HAS_SIGNED_BYTES = false;
+#endif
 #ifndef ADD_PRODUCTS
 static inline IntVec add_products(IntVec sum, const float* x, const int8_t* w) {
     const auto* bytes = reinterpret_cast<const uint8_t*>(x);

@@ -101,8 +101,15 @@ struct WeightGradient {
         for (int64_t i = 0; i < factors; ++i, d += VECTOR_WIDTH, x += C * VECTOR_WIDTH) {
             FactorVec<F> v[C];
             for (int c = 0; c < C; ++c) v[c] = load_factors(x + c * VECTOR_WIDTH);
-            for (int r = 0; r < R; ++r)
-                for (int c = 0; c < C; ++c) sum[r][c] = add_product(sum[r][c], d[r], v[c]);
+            if constexpr (BY_LANE) {
+                static_assert(R <= VECTOR_WIDTH || !BY_LANE);
+                const FactorVec<F> rows_of_d = load_factors(d);
+                for (int r = 0; r < R; ++r)
+                    for (int c = 0; c < C; ++c) sum[r][c] = add_product(sum[r][c], lane<F>(rows_of_d, r), v[c]);
+            } else {
+                for (int r = 0; r < R; ++r)
+                    for (int c = 0; c < C; ++c) sum[r][c] = add_product(sum[r][c], d[r], v[c]);
+            }
         }
         for (int r = 0; r < R && r < rows; ++r)
             for (int c = 0; c < C; ++c) store(grad + r * K + c * VECTOR_WIDTH, sum[r][c], floats - c * VECTOR_WIDTH);
