@@ -58,8 +58,10 @@ lint: $(STAMP)  ## ruff and clang-format: rules and formatting
 	$(BIN)/ruff format --check src tests benchmarks scripts setup.py
 	$(BIN)/clang-format --dry-run --Werror $(NATIVE)
 
-types: $(STAMP)  ## mypy, strict
+types: $(STAMP)  ## mypy, strict; and whether Windows and macOS have what is called
 	$(BIN)/mypy
+	$(BIN)/mypy --config-file scripts/platforms.ini --platform win32
+	$(BIN)/mypy --config-file scripts/platforms.ini --platform darwin
 
 check: lint types test  ## everything that has to pass: lint, types, test
 

@@ -32,8 +32,9 @@ def ladder(training: np.ndarray, scored: np.ndarray, vocab_size: int, max_order:
 
 def main() -> None:
     """Read the task from the file that is named, and print the scores. The process gives way to all others."""
-    with contextlib.suppress(OSError, AttributeError):
-        os.nice(19)
+    if sys.platform != "win32":
+        with contextlib.suppress(OSError):
+            os.nice(19)
     task = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     ids = np.load(task["ids"], allow_pickle=False)
     begin = task["num_train"]

@@ -28,7 +28,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from ctypes import byref
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
@@ -61,7 +61,7 @@ class TableLookup(NamedTuple):
         return F.embedding(self.ids, self.table)
 
 
-GatesX = Tensor | TableLookup
+GatesX: TypeAlias = Tensor | TableLookup
 """The input product of a window, (T, B, G*H), or a table of it."""
 
 Unroll = Callable[[Cell, GatesX, Tensor, Tensor, State], tuple[Tensor, State]]

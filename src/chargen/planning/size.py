@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 from dataclasses import replace
 
 from chargen import native
@@ -57,10 +58,12 @@ def training_megabytes(model: ModelConfig, batch_size: int, sequence_length: int
 
 
 def machine_megabytes() -> float:
-    """Return the memory of this machine; infinity if the system does not say."""
+    """Return the memory of this machine; infinity if the system does not say, as on Windows."""
+    if sys.platform == "win32":
+        return math.inf
     try:
         size = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):
+    except (ValueError, OSError):
         return math.inf
     return 1e-6 * size if size > 0 else math.inf
 

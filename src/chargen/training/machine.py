@@ -6,6 +6,7 @@ import contextlib
 import os
 import platform
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,8 @@ def _busy_seconds() -> tuple[float, float, float] | None:
 
     The second counts every processor, so that a machine of two passes two seconds in each. None without /proc.
     """
+    if sys.platform != "linux":
+        return None
     try:
         first = Path("/proc/stat").read_text(encoding="ascii").splitlines()[0].split()[1:9]
         ticks = [int(value) / os.sysconf("SC_CLK_TCK") for value in first]
