@@ -7,7 +7,7 @@ NATIVE := $(wildcard src/chargen/native/*.cpp src/chargen/native/*.h)
 BUILD_KERNELS = $(BIN)/python setup.py -q build_ext --inplace
 
 .DEFAULT_GOAL := help
-.PHONY: help install train sample evaluate plot report test test-fast test-all bench quality texts hour beginnings second figures lint types check format kernels lower-bounds clean
+.PHONY: help install train sample evaluate plot report test test-fast test-all bench quality texts hour beginnings second precision figures lint types check format kernels lower-bounds clean
 
 ##@ Use it
 train: $(STAMP)  ## train for three minutes; ARGS="my.txt model=small" to change anything
@@ -52,6 +52,9 @@ beginnings: $(STAMP)  ## count well-formed beginnings of samples, for ten minute
 
 second: $(STAMP)  ## measure what init= gains on a second text, for fifteen minutes
 	$(BIN)/python benchmarks/results.py --long "A second text" $(ARGS)
+
+precision: $(STAMP)  ## compare the score of products in bf16 with float32, for ten minutes
+	$(BIN)/python benchmarks/results.py --long Precision $(ARGS)
 
 lint: $(STAMP)  ## ruff and clang-format: rules and formatting
 	$(BIN)/ruff check src tests benchmarks scripts setup.py

@@ -29,6 +29,7 @@ LONG_PARTS = {
     "An hour": "bench_hour.py",
     "Beginnings": "bench_beginnings.py",
     "A second text": "bench_init.py",
+    "Precision": "bench_precision.py",
 }
 """The script of each long part by its name."""
 
@@ -37,8 +38,8 @@ TARGETS = {name: name.split()[-1].lower() for name in LONG_PARTS} | {"A second t
 
 INTRODUCTION = (
     "# Results\n\n`make bench` writes the part on speed, `make quality` the part on quality, `make texts` the part on "
-    "other texts, `make hour` the part on a run of one hour, `make beginnings` the part on how samples begin, and "
-    "`make second` the part on a second text. All figures are measured."
+    "other texts, `make hour` the part on a run of one hour, `make beginnings` the part on how samples begin, "
+    "`make second` the part on a second text, and `make precision` the part on bf16. All figures are measured."
 )
 
 
