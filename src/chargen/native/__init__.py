@@ -4,8 +4,8 @@ The kernels are built with the package if a C++ compiler is found. Without them 
 is defined by a Python function that computes the same: `nn.unroll.unroll_by_hand`, `nn.loss.cross_entropy_reference`,
 `sampling.numpy_network.NumpyNetwork`, and the functions ending in `_reference` of `corpus.code_points`.
 
-The environment variable `CHARGEN_NATIVE` chooses the kernels: `off` for none, an instruction set (`avx512`, `avx2` or
-`portable`), or the path of another build. Without it the best instruction set of the processor is used.
+The environment variable `CHARGEN_NATIVE` chooses the kernels: `off` for none, an instruction set (such as
+`avx2` or `portable`), or the path of another build. Without it the best instruction set of the processor is used.
 
 - `loader`: find the library and check that it fits this source.
 - `installation`: the command that builds the library again.
