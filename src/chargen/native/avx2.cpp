@@ -26,16 +26,11 @@ inline __m256i add_products_avx2(__m256i sum, const float* x, const int8_t* w) {
 
 #define CHARGEN_AVX2
 #define ADD_PRODUCTS(sum, x, w) (IntVec) add_products_avx2((__m256i)(sum), x, w)
-#include "head.h"
-#include "linear.h"
-#include "sample.h"
-#include "window.h"
+#include "table.h"
 
 static bool supported() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
 
-const Kernels avx2_kernels{"avx2",        supported,      false,           saved_size, forward,
-                           backward,      linear_forward, linear_backward, head_size,  head_forward,
-                           head_backward, VECTOR_WIDTH,   PANEL,           read_text,  write_text};
+DEFINE_KERNELS(avx2, false)
 
 #if defined(__clang__)
 #pragma clang attribute pop

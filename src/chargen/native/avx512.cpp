@@ -14,10 +14,7 @@
 #define CHARGEN_AVX512
 #define ADD_PRODUCTS(sum, x, w) \
     (IntVec) _mm512_dpbusd_epi32((__m512i)(sum), _mm512_castps_si512(_mm512_set1_ps(*(x))), _mm512_loadu_si512(w))
-#include "head.h"
-#include "linear.h"
-#include "sample.h"
-#include "window.h"
+#include "table.h"
 
 static bool supported() {
     return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
@@ -25,9 +22,7 @@ static bool supported() {
            __builtin_cpu_supports("avx512vnni");
 }
 
-const Kernels avx512_kernels{"avx512",      supported,      false,           saved_size, forward,
-                             backward,      linear_forward, linear_backward, head_size,  head_forward,
-                             head_backward, VECTOR_WIDTH,   PANEL,           read_text,  write_text};
+DEFINE_KERNELS(avx512, false)
 
 #if defined(__clang__)
 #pragma clang attribute pop

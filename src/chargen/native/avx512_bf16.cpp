@@ -16,20 +16,11 @@
     (IntVec) _mm512_dpbusd_epi32((__m512i)(sum), _mm512_castps_si512(_mm512_set1_ps(*(x))), _mm512_loadu_si512(w))
 #define ADD_PAIR(sum, x, w) \
     (Vec) _mm512_dpbf16_ps((__m512)(sum), (__m512bh)_mm512_set1_epi32(int32_t(x)), (__m512bh)(w))
-#include "head.h"
-#include "linear.h"
-#include "sample.h"
-#include "window.h"
+#include "table.h"
 
-static bool supported() {
-    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
-           __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bf16");
-}
+static bool supported() { return avx512_kernels.supported() && __builtin_cpu_supports("avx512bf16"); }
 
-const Kernels avx512_bf16_kernels{"avx512_bf16",  supported,       true,      saved_size,   forward,       backward,
-                                  linear_forward, linear_backward, head_size, head_forward, head_backward, VECTOR_WIDTH,
-                                  PANEL,          read_text,       write_text};
+DEFINE_KERNELS(avx512_bf16, true)
 
 #if defined(__clang__)
 #pragma clang attribute pop

@@ -3,13 +3,12 @@
 // Arrays are float32, row-major and contiguous; ids are int64. Functions that can fail return a Status.
 //
 // How the headers fit together: simd.h, product.h, cells.h, unroll.h, window.h, linear.h, head.h and sample.h hold the
-// code of every instruction set. avx512_bf16.cpp, avx512.cpp, avx2.cpp, neon_bf16.cpp,
-// neon_dot.cpp and portable.cpp each compile them once, for their own vector
-// width (instruction_set.h) and with their own compiler target. The code of these headers stands in an unnamed
-// namespace, so each of the files has its own copy. A header that is opened alone takes the sizes of portable.cpp
-// and includes what it needs, so an editor can parse it. This header and the standard library must be included before
-// the compiler target changes: the linker keeps one copy of a shared inline function, and that copy must run on any
-// processor.
+// code of every instruction set; table.h includes all of them. avx512_bf16.cpp, avx512.cpp, avx2.cpp, neon_bf16.cpp,
+// neon_dot.cpp and portable.cpp each compile them once, for their own vector width (instruction_set.h) and with their
+// own compiler target. The code of these headers stands in an unnamed namespace, so each of the files has its own copy.
+// A header that is opened alone takes the sizes of portable.cpp and includes what it needs, so an editor can parse it.
+// This header and the standard library must be included before the compiler target changes: the linker keeps one copy
+// of a shared inline function, and that copy must run on any processor.
 #pragma once
 
 #include <cfloat>

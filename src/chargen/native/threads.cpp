@@ -176,9 +176,9 @@ Helpers& helpers() {
     return *pool;
 }
 
-// The functions of torch's thread pool, null unless torch has loaded GNU OpenMP. Threads of that pool spin for a while after
-// each of torch's operations, so helper threads beside them would compete for the processors. In a forked process GNU
-// OpenMP would wait for the threads of the parent forever.
+// The functions of torch's thread pool, null unless torch has loaded GNU OpenMP. Threads of that pool spin for a while
+// after each of torch's operations, so helper threads beside them would compete for the processors. In a forked process
+// GNU OpenMP would wait for the threads of the parent forever.
 struct OpenMP {
     void (*run)(void (*)(void*), void*, unsigned, unsigned) = nullptr;
     int (*num_threads)() = nullptr;
