@@ -166,12 +166,12 @@ def test_repeated_runs_are_identical(name: str) -> None:
         assert all(map(torch.equal, outcome(unroll_native, cell, inputs, ids), first))
 
 
-@pytest.mark.parametrize("H", [50, 257], ids=["lanes", "units"])
+@pytest.mark.parametrize(("H", "T"), [(50, 200), (257, 9)], ids=["lanes", "units"])  # large enough for many threads
 @pytest.mark.parametrize("num_threads", [1, 2, 5])
-def test_kernel_threads_change_nothing(num_threads: int, H: int) -> None:
+def test_kernel_threads_change_nothing(num_threads: int, H: int, T: int) -> None:
     """They divide the lanes or the units; also with more threads than lanes or processors, over many calls."""
     cell = CELLS["gru"]
-    inputs, ids = problem(cell, 3, H, 9, looked_up=True)
+    inputs, ids = problem(cell, 3, H, T, looked_up=True)
     want = outcome(unroll_native, cell, inputs, ids)
     with native.kernel_threads(num_threads):
         assert native.num_threads(7) == num_threads
@@ -183,7 +183,7 @@ def test_kernel_threads_change_nothing(num_threads: int, H: int) -> None:
 def test_concurrent_callers_get_the_same_results() -> None:
     """Several Python threads share one pool of helper threads."""
     cell = CELLS["lstm"]
-    inputs, ids = problem(cell, 4, 33, 20, looked_up=True)
+    inputs, ids = problem(cell, 4, 100, 40, looked_up=True)
     want = outcome(unroll_native, cell, inputs, ids)
     with native.kernel_threads(2), ThreadPoolExecutor(4) as pool:
         for got in pool.map(lambda _: outcome(unroll_native, cell, inputs, ids), range(40)):

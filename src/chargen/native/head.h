@@ -46,12 +46,13 @@ static float normalize(float* p, int64_t V, int64_t target, bool counts) {
 template <class F>
 static int head_forward_in(const Head& w) {
     const LinearShape s{w.rows, w.H, w.V};
+    const int64_t threads = threads_for(w.rows * w.H * w.V, w.num_threads);
     for (int64_t r = 0; r < w.rows; ++r)
         if (w.targets[r] != w.ignored && uint64_t(w.targets[r]) >= uint64_t(w.V)) return BAD_ID;
     const int64_t stride = logits_stride(w.V), size = s.NEAR * padded_factors<F>(w.H);
-    Scratch packed(packed_forward_size<F>(s)), near(w.num_threads * size);
+    Scratch packed(packed_forward_size<F>(s)), near(threads * size);
     if (!packed || !near) return NO_MEMORY;
-    in_team(w.num_threads, [&](Team& team, int64_t i) {
+    in_team(threads, [&](Team& team, int64_t i) {
         const int64_t num = team.size();
         pack_forward<F>(w.weight, w.bias, s, packed.get(), s.blocks(w.V) * i / num, s.blocks(w.V) * (i + 1) / num);
         team.wait();
@@ -75,12 +76,13 @@ static int head_forward_in(const Head& w) {
 template <class F>
 static int head_backward_in(const Head& w, const HeadGradients& g) {
     const LinearShape s{w.rows, w.H, w.V};
+    const int64_t threads = threads_for(w.rows * w.H * w.V, w.num_threads);
     const int64_t stride = logits_stride(w.V), wide = s.blocks(w.H) * VECTOR_WIDTH;
     const int64_t near_dx = s.NEAR * wide, near_dy = s.NEAR * padded_factors<F>(w.V);
     const int64_t size = near_dx + near_dy + AnyGradient<F>::own_size();
-    Scratch packed(packed_backward_size<F>(s)), near(w.num_threads * size), shared(AnyGradient<F>::shared_size(w.H));
+    Scratch packed(packed_backward_size<F>(s)), near(threads * size), shared(AnyGradient<F>::shared_size(w.H));
     if (!packed || !near || !shared) return NO_MEMORY;
-    in_team(w.num_threads, [&](Team& team, int64_t i) {
+    in_team(threads, [&](Team& team, int64_t i) {
         const int64_t num = team.size();
         pack_backward<F>(w.weight, s, packed.get(), s.blocks(w.H) * i / num, s.blocks(w.H) * (i + 1) / num);
         team.wait();

@@ -105,13 +105,10 @@ static void copy_rows(const float* from, int64_t from_stride, float* to, int64_t
             store(to + r * columns + j, load(from + r * from_stride + j), columns - j);
 }
 
-// Return how many threads a product takes: one if it is too small to gain from more.
-static int64_t threads_for(const Linear& w) { return w.rows * w.K * w.M < int64_t(1) << 22 ? 1 : w.num_threads; }
-
 template <class F>
 static int linear_forward_in(const Linear& w) {
     const LinearShape s{w.rows, w.K, w.M};
-    const int64_t threads = threads_for(w), stride = s.blocks(w.M) * VECTOR_WIDTH;
+    const int64_t threads = threads_for(w.rows * w.K * w.M, w.num_threads), stride = s.blocks(w.M) * VECTOR_WIDTH;
     const int64_t near_y = s.NEAR * (stride == w.M ? 0 : stride), near_x = s.NEAR * padded_factors<F>(w.K);
     Scratch packed(packed_forward_size<F>(s)), near(threads * (near_y + near_x));
     if (!packed || !near) return NO_MEMORY;
@@ -134,7 +131,7 @@ static int linear_forward_in(const Linear& w) {
 template <class F>
 static int linear_backward_in(const Linear& w, const LinearGradients& g) {
     const LinearShape s{w.rows, w.K, w.M};
-    const int64_t threads = threads_for(w), stride = s.blocks(w.K) * VECTOR_WIDTH;
+    const int64_t threads = threads_for(w.rows * w.K * w.M, w.num_threads), stride = s.blocks(w.K) * VECTOR_WIDTH;
     const int64_t near_dx = s.NEAR * stride, near_dy = s.NEAR * padded_factors<F>(w.M);
     const int64_t size = near_dx + near_dy + AnyGradient<F>::own_size();
     Scratch packed(packed_backward_size<F>(s)), near(threads * size), shared(AnyGradient<F>::shared_size(w.K));

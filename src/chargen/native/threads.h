@@ -39,5 +39,11 @@ void in_team(int64_t n, F f) {
     in_team(n, [](void* data, Team& team, int64_t i) { (*static_cast<F*>(data))(team, i); }, &f);
 }
 
+// Return how many of `num_threads` threads to use for a number of products of two numbers: one if they take less time than
+// waking another thread.
+inline int64_t threads_for(int64_t products, int64_t num_threads) {
+    return products < int64_t(1) << 22 ? 1 : num_threads;
+}
+
 // Use threads of the kernels' own instead of torch's.
 void use_kernel_threads(bool own);

@@ -43,13 +43,9 @@ struct Division {
     bool by_blocks(int64_t threads) const {
         return s.B < threads * ROWS && packed_size > CACHED && s.blocks() >= threads;
     }
-    Blocks blocks(int64_t threads, int64_t i) const {
-        if (!by_blocks(threads)) return {0, s.blocks()};
-        return {s.blocks() * i / threads, s.blocks() * (i + 1) / threads};
-    }
     Share share(int64_t threads, int64_t i) const {
-        if (by_blocks(threads)) return {0, s.B, blocks(threads, i)};
-        return {s.B * i / threads, s.B * (i + 1) / threads, {0, s.blocks()}};
+        const int64_t n = by_blocks(threads) ? s.blocks() : s.B, from = n * i / threads, to = n * (i + 1) / threads;
+        return by_blocks(threads) ? Share{0, s.B, {from, to}} : Share{from, to, {0, s.blocks()}};
     }
 };
 
@@ -58,15 +54,16 @@ static int forward(const Window& w) {
     return with_unroll(w, [&](auto unroll) {
         using F = typename decltype(unroll)::Factor;
         constexpr int64_t G = decltype(unroll)::G;
+        const int64_t num_threads = threads_for(w.T * w.B * G * w.H * w.H, w.num_threads);
         const int64_t vectors = unroll.s.blocks() * G, size_of_panels = vectors * num_factors<F>(w.H) * VECTOR_WIDTH;
         const int64_t size_of_sums = w.B * PANEL * G * VECTOR_WIDTH;
-        Scratch packed(size_of_panels + vectors * VECTOR_WIDTH), sums(w.num_threads * size_of_sums);
+        Scratch packed(size_of_panels + vectors * VECTOR_WIDTH), sums(num_threads * size_of_sums);
         Scratch factors(unroll.factors_size(unroll.s, 1));
         if (!packed || !sums || !factors) return int(NO_MEMORY);
         unroll.factors = reinterpret_cast<F*>(factors.get());
         float* bias = packed.get() + size_of_panels;
         const Division division{unroll.s, size_of_panels};
-        in_team(w.num_threads, [&](Team& team, int64_t i) {
+        in_team(num_threads, [&](Team& team, int64_t i) {
             const int64_t threads = team.size(), blocks = unroll.s.blocks();
             const Share share = division.share(threads, i);
             unroll.pack_forward(packed.get(), bias, w.bias_hh, share.blocks, blocks * i / threads,
@@ -82,18 +79,19 @@ static int backward(const Window& w, const Gradients& g) {
     return with_unroll(w, [&](auto unroll) {
         using F = typename decltype(unroll)::Factor;
         constexpr int64_t G = decltype(unroll)::G;
+        const int64_t num_threads = threads_for(w.T * w.B * G * w.H * w.H, w.num_threads);
         const int64_t blocks = unroll.s.blocks(), items = blocks * G, state = blocks * w.B * VECTOR_WIDTH;
         const int64_t item_size = w.ids ? w.num_rows * VECTOR_WIDTH : 0, own_size = AnyGradient<F>::own_size();
         const int64_t size_of_panels = items * num_factors<F>(w.H) * VECTOR_WIDTH;
         const int64_t size_of_sums = w.B * PANEL * VECTOR_WIDTH;
-        Scratch packed(size_of_panels), rows(items * item_size), near(w.num_threads * (own_size + size_of_sums));
+        Scratch packed(size_of_panels), rows(items * item_size), near(num_threads * (own_size + size_of_sums));
         Scratch work(2 * state + unroll.factors_size(unroll.s, G) + AnyGradient<F>::shared_size(w.H));
         if (!packed || !work || !rows || !near) return int(NO_MEMORY);
         float *dh = work.get(), *dc = dh + state;
         unroll.factors = reinterpret_cast<F*>(dc + state);
         float* shared = dc + state + unroll.factors_size(unroll.s, G);
         const Division division{unroll.s, size_of_panels};
-        in_team(w.num_threads, [&](Team& team, int64_t i) {
+        in_team(num_threads, [&](Team& team, int64_t i) {
             const int64_t threads = team.size();
             const Share share = division.share(threads, i);
             float *own = near.get() + i * (own_size + size_of_sums), *sums = own + own_size;
